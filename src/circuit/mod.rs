@@ -1,0 +1,1 @@
+//! The mathematics on weights and caches; no tables.

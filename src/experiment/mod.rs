@@ -1,0 +1,135 @@
+//! The experiment file: what it says, loading it with exact errors, planning and running it.
+
+use crate::figure::Figure;
+use crate::input::{InputKind, InputShape};
+use crate::measure::Measure;
+use crate::model::ModelConfig;
+use crate::model::build::ModelKind;
+use indexmap::IndexMap;
+use polars::prelude::Schema;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// An experiment, read and checked: every name in it refers to something, every query runs on the tables' columns, every model
+/// reads its inputs.
+#[derive(Debug)]
+pub struct Experiment {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub source: String,
+    /// Title.
+    pub title: String,
+    /// The number that every random draw descends from.
+    pub seed: u64,
+    /// Opening prose (Markdown).
+    pub about: Option<String>,
+    /// Models by name, in the file's order.
+    pub models: IndexMap<String, Model>,
+    /// Inputs by name.
+    pub inputs: IndexMap<String, Input>,
+    /// Cells in order.
+    pub cells: Vec<Cell>,
+    /// The whole file as plain values with `--set` applied, for the manifest.
+    pub resolved: Value,
+    /// What `--set` changed: `("models.wired.noise", 0.3)`.
+    pub overrides: Vec<(String, Value)>,
+}
+
+/// An entry of `models:`; several models if it is swept or replicated.
+#[derive(Debug)]
+pub struct Model {
+    /// Its kind, `wired`.
+    pub kind: String,
+    /// Names of the swept parameters, in order.
+    pub swept: Vec<String>,
+    /// Number of replicates, from 1.
+    pub replicates: usize,
+    /// One variant for each combination of swept values (a single one without a sweep), first parameter slowest.
+    pub variants: Vec<Variant>,
+}
+
+/// A model at one combination of swept values.
+#[derive(Debug)]
+pub struct Variant {
+    /// Values of [`Model::swept`], as they are in the file: numbers, strings, booleans or null.
+    pub values: Vec<Value>,
+    /// The parameters, ready to build.
+    pub builder: Box<dyn ModelKind>,
+    /// Its configuration.
+    pub config: ModelConfig,
+}
+
+/// An entry of `inputs:`.
+#[derive(Debug)]
+pub struct Input {
+    /// Its kind, `repeated_tokens`.
+    pub kind: String,
+    /// The parameters, ready to build.
+    pub builder: Box<dyn InputKind>,
+    /// Its shape.
+    pub shape: InputShape,
+}
+
+/// A cell of the notebook.
+#[derive(Debug)]
+pub enum Cell {
+    /// Prose (Markdown).
+    Text(String),
+    /// A measurement: writes the table `name`.
+    Measure(MeasureCell),
+    /// A derived table.
+    Query {
+        /// polars SQL over the tables of the cells before.
+        sql: String,
+        /// Name of the table.
+        name: String,
+        /// Its columns.
+        schema: Schema,
+    },
+    /// A figure.
+    Figure(FigureCell),
+    /// A statement with a check.
+    Claim {
+        /// The sentence (Markdown).
+        statement: String,
+        /// polars SQL that yields one row; its boolean column decides.
+        check: String,
+        /// Name of the deciding column.
+        decides: String,
+    },
+}
+
+/// A `measure:` cell.
+#[derive(Debug)]
+pub struct MeasureCell {
+    /// Kind of measure, `head_scores`.
+    pub kind: String,
+    /// Name of the table.
+    pub name: String,
+    /// Names of the models measured.
+    pub models: Vec<String>,
+    /// Name of the input, where the measure reads one.
+    pub input: Option<String>,
+    /// The parameters.
+    pub measure: Box<dyn Measure>,
+    /// All columns: keys, then the measure's.
+    pub schema: Schema,
+}
+
+/// A `figure:` cell.
+#[derive(Debug)]
+pub struct FigureCell {
+    /// Kind of figure, `heatmap`.
+    pub kind: String,
+    /// Name used in the file name (`NN-NAME.svg`).
+    pub name: String,
+    /// The SQL that yields the data; a bare table name becomes `SELECT * FROM name`.
+    pub sql: String,
+    /// Title; the message of the figure.
+    pub title: String,
+    /// Words under it (Markdown).
+    pub caption: Option<String>,
+    /// The parameters.
+    pub figure: Box<dyn Figure>,
+}

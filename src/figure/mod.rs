@@ -1,0 +1,31 @@
+//! Figures: what a `figure:` cell draws, one file each.
+
+use crate::Result;
+use crate::kind::Kind;
+use polars::prelude::DataFrame;
+use std::fmt::Debug;
+
+/// The checked parameters of a figure.
+pub trait Figure: Send + Sync + Debug {
+    /// The columns of the data that the figure uses, as `(parameter, column)`: `("x", "head")`. Checked against the table before
+    /// the run.
+    fn columns(&self) -> Vec<(&'static str, &str)>;
+
+    /// Draws `data` under `title` as an SVG document and as PNG bytes.
+    ///
+    /// # Errors
+    /// [`crate::Error::Figure`] if the data cannot be drawn: a column that is no number, more facets than fit.
+    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing>;
+}
+
+/// A figure in both formats.
+#[derive(Clone, Debug)]
+pub struct Drawing {
+    /// A complete SVG document.
+    pub svg: String,
+    /// A PNG file.
+    pub png: Vec<u8>,
+}
+
+/// All kinds of figure.
+pub static FIGURES: &[Kind<dyn Figure>] = &[];

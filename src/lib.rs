@@ -1,0 +1,33 @@
+//! Reproducible experiments that take attention-only transformers apart.
+//!
+//! The modules form layers; a lower one never imports a higher one. From the bottom:
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`error`], [`stream`], [`kind`] | errors, named random streams, registries of what a YAML file can name |
+//! | [`linalg`] | low-rank products and decompositions |
+//! | [`model`] | configuration, weights, forward pass with cache; [`model::build`] makes models |
+//! | [`input`] | token sequences |
+//! | [`circuit`] | the mathematics on weights and caches: composition, head scores, ablation |
+//! | [`measure`] | one file per measure: its YAML parameters and its table |
+//! | [`figure`] | one file per kind of figure |
+//! | [`report`] | the HTML report |
+//! | [`store`] | the results tree on disk |
+//! | [`experiment`] | the YAML file: loading with exact errors, planning, running |
+//! | [`cli`] | the commands |
+
+pub mod circuit;
+pub mod cli;
+pub mod error;
+pub mod experiment;
+pub mod figure;
+pub mod input;
+pub mod kind;
+pub mod linalg;
+pub mod measure;
+pub mod model;
+pub mod report;
+pub mod store;
+pub mod stream;
+
+pub use error::{Error, Result};

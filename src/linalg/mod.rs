@@ -1,0 +1,1 @@
+//! Low-rank products, and the decompositions behind them (faer behind ndarray views).

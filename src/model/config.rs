@@ -1,0 +1,102 @@
+use crate::{Error, Result};
+
+/// How the residual stream is normalised before each layer and before the unembedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Normalization {
+    /// Not at all: the stream is linear.
+    None,
+    /// LayerNorm with learned weight and bias.
+    Ln,
+    /// LayerNorm without parameters: centre, then divide by the root of the mean square.
+    LnPre,
+}
+
+/// Where positions enter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Positions {
+    /// Nowhere.
+    None,
+    /// `W_pos` is added to the embedding.
+    Standard,
+    /// `W_pos` is added to the input of queries and keys only, never to values or the stream.
+    Shortformer,
+    /// Queries and keys are rotated by an angle proportional to the position.
+    Rotary {
+        /// How many of the `d_head` coordinates are rotated; even.
+        dim: usize,
+        /// The angle of pair `i` is `position · base^(−2i/dim)`.
+        base: f64,
+        /// Pairs are `(2i, 2i + 1)` instead of `(i, i + dim/2)`.
+        adjacent_pairs: bool,
+    },
+}
+
+/// The shape and the options of an attention-only transformer, in TransformerLens' names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// Number of layers `L`; 0 is a bigram model.
+    pub n_layers: usize,
+    /// Heads per layer `H`.
+    pub n_heads: usize,
+    /// Width of the residual stream `d`.
+    pub d_model: usize,
+    /// Width of a head `k`; `H·k` need not be `d`.
+    pub d_head: usize,
+    /// Vocabulary size `V`.
+    pub d_vocab: usize,
+    /// Longest context `C`.
+    pub n_ctx: usize,
+    /// Normalisation of the stream.
+    pub normalization: Normalization,
+    /// Added to the variance in the normalisation.
+    pub eps: f64,
+    /// Position scheme.
+    pub positions: Positions,
+    /// Attention scores are divided by this; `√d_head` unless a file says otherwise.
+    pub attn_scale: f64,
+}
+
+impl ModelConfig {
+    /// Whether the model has a `W_pos`.
+    pub fn has_w_pos(&self) -> bool {
+        matches!(self.positions, Positions::Standard | Positions::Shortformer)
+    }
+
+    /// Number of weights, biases left out.
+    pub fn n_params(&self) -> usize {
+        let per_layer = 4 * self.n_heads * self.d_model * self.d_head;
+        let positions = if self.has_w_pos() { self.n_ctx * self.d_model } else { 0 };
+        2 * self.d_vocab * self.d_model + positions + self.n_layers * per_layer
+    }
+
+    /// Checks that the numbers describe a model.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the first field that is wrong.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [("d_model", self.d_model), ("d_vocab", self.d_vocab), ("n_ctx", self.n_ctx)] {
+            if value == 0 {
+                return Err(Error::invalid(format!("{name} must be at least 1")));
+            }
+        }
+        if self.n_layers > 0 && (self.n_heads == 0 || self.d_head == 0) {
+            return Err(Error::invalid("a model with layers needs n_heads and d_head of at least 1"));
+        }
+        if !(self.attn_scale.is_finite() && self.attn_scale > 0.0) {
+            return Err(Error::invalid(format!("attn_scale must be positive, not {}", self.attn_scale)));
+        }
+        if !(self.eps.is_finite() && self.eps >= 0.0) {
+            return Err(Error::invalid(format!("eps must not be negative, and is {}", self.eps)));
+        }
+        if let Positions::Rotary { dim, base, .. } = self.positions {
+            if dim % 2 == 1 || dim > self.d_head {
+                let text = format!("rotary_dim must be even and at most d_head = {}, not {dim}", self.d_head);
+                return Err(Error::invalid(text));
+            }
+            if !(base.is_finite() && base > 0.0) {
+                return Err(Error::invalid(format!("rotary_base must be positive, not {base}")));
+            }
+        }
+        Ok(())
+    }
+}

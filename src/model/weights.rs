@@ -1,0 +1,302 @@
+use super::{ModelConfig, Normalization};
+use crate::{Error, Result};
+use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
+
+/// Weight and bias of a LayerNorm, `[d]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// Scale.
+    pub w: Array1<f32>,
+    /// Shift.
+    pub b: Array1<f32>,
+}
+
+/// The tensors of one layer in TransformerLens' shapes; a bias may be absent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockWeights {
+    /// Only with [`Normalization::Ln`].
+    pub ln: Option<LayerNorm>,
+    /// `[H, d, k]`
+    pub w_q: Array3<f32>,
+    /// `[H, d, k]`
+    pub w_k: Array3<f32>,
+    /// `[H, d, k]`
+    pub w_v: Array3<f32>,
+    /// `[H, k, d]`
+    pub w_o: Array3<f32>,
+    /// `[H, k]`
+    pub b_q: Option<Array2<f32>>,
+    /// `[H, k]`
+    pub b_k: Option<Array2<f32>>,
+    /// `[H, k]`
+    pub b_v: Option<Array2<f32>>,
+    /// `[d]`
+    pub b_o: Option<Array1<f32>>,
+}
+
+/// All tensors of a model in TransformerLens' shapes: what builders make and files hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    /// `[V, d]`
+    pub w_e: Array2<f32>,
+    /// `[C, d]`, only with standard and shortformer positions.
+    pub w_pos: Option<Array2<f32>>,
+    /// One entry a layer.
+    pub blocks: Vec<BlockWeights>,
+    /// Only with [`Normalization::Ln`].
+    pub ln_final: Option<LayerNorm>,
+    /// `[d, V]`
+    pub w_u: Array2<f32>,
+    /// `[V]`
+    pub b_u: Option<Array1<f32>>,
+}
+
+/// One layer with the weights of its heads side by side, so that one product serves them all.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Block {
+    pub ln: Option<LayerNorm>,
+    /// `[d, 3·H·k]`: all queries, then all keys, then all values, head by head.
+    pub w_qkv: Array2<f32>,
+    /// `[3·H·k]`, in the same order.
+    pub b_qkv: Option<Array1<f32>>,
+    /// `[H·k, d]`
+    pub w_o: Array2<f32>,
+    /// `[d]`
+    pub b_o: Option<Array1<f32>>,
+}
+
+/// An attention-only transformer: a checked configuration and weights that fit it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transformer {
+    pub(super) config: ModelConfig,
+    pub(super) w_e: Array2<f32>,
+    pub(super) w_pos: Option<Array2<f32>>,
+    pub(super) blocks: Vec<Block>,
+    pub(super) ln_final: Option<LayerNorm>,
+    pub(super) w_u: Array2<f32>,
+    pub(super) b_u: Option<Array1<f32>>,
+}
+
+/// The four matrices of one head, as views.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// `[d, k]`
+    pub w_q: ArrayView2<'a, f32>,
+    /// `[d, k]`
+    pub w_k: ArrayView2<'a, f32>,
+    /// `[d, k]`
+    pub w_v: ArrayView2<'a, f32>,
+    /// `[k, d]`
+    pub w_o: ArrayView2<'a, f32>,
+}
+
+fn expect(name: impl Into<String>, found: &[usize], expected: &[usize]) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { name: name.into(), found: found.to_vec(), expected: expected.to_vec() })
+}
+
+fn finite<'a>(name: impl Into<String>, values: impl Iterator<Item = &'a f32>) -> Result<()> {
+    for (index, value) in values.enumerate() {
+        if !value.is_finite() {
+            return Err(Error::invalid(format!("{} holds {value} at flat index {index}", name.into())));
+        }
+    }
+    Ok(())
+}
+
+impl Transformer {
+    /// Checks every shape against the configuration, and that every number is finite.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] names the first tensor whose shape is wrong; [`Error::Invalid`] an absent or superfluous tensor, or a
+    /// tensor with NaN or infinity.
+    pub fn new(config: ModelConfig, weights: Weights) -> Result<Self> {
+        config.check()?;
+        let ModelConfig { n_layers, n_heads, d_model, d_head, d_vocab, n_ctx, .. } = config;
+        let norms = config.normalization == Normalization::Ln;
+        let check_norm = |name: &str, norm: &Option<LayerNorm>| match norm {
+            Some(norm) if norms => {
+                for (part, array) in [("w", &norm.w), ("b", &norm.b)] {
+                    expect(format!("{name}.{part}"), array.shape(), &[d_model])?;
+                    finite(format!("{name}.{part}"), array.iter())?;
+                }
+                Ok(())
+            }
+            None if !norms => Ok(()),
+            Some(_) => Err(Error::invalid(format!("{name} has weights, but the normalisation takes none"))),
+            None => Err(Error::invalid(format!("{name} has no weights, but the normalisation is LN"))),
+        };
+
+        expect("embed.W_E", weights.w_e.shape(), &[d_vocab, d_model])?;
+        finite("embed.W_E", weights.w_e.iter())?;
+        match &weights.w_pos {
+            Some(w_pos) if config.has_w_pos() => {
+                expect("pos_embed.W_pos", w_pos.shape(), &[n_ctx, d_model])?;
+                finite("pos_embed.W_pos", w_pos.iter())?;
+            }
+            None if !config.has_w_pos() => {}
+            Some(_) => return Err(Error::invalid("pos_embed.W_pos is given, but the position scheme has none")),
+            None => return Err(Error::invalid("pos_embed.W_pos is missing, but the position scheme needs it")),
+        }
+        expect("unembed.W_U", weights.w_u.shape(), &[d_model, d_vocab])?;
+        finite("unembed.W_U", weights.w_u.iter())?;
+        if let Some(b_u) = &weights.b_u {
+            expect("unembed.b_U", b_u.shape(), &[d_vocab])?;
+            finite("unembed.b_U", b_u.iter())?;
+        }
+        check_norm("ln_final", &weights.ln_final)?;
+        if weights.blocks.len() != n_layers {
+            let text = format!("there are weights for {} layers, but n_layers is {n_layers}", weights.blocks.len());
+            return Err(Error::invalid(text));
+        }
+        for (layer, block) in weights.blocks.iter().enumerate() {
+            check_norm(&format!("blocks.{layer}.ln1"), &block.ln)?;
+            for (name, array, shape) in [
+                ("W_Q", &block.w_q, [n_heads, d_model, d_head]),
+                ("W_K", &block.w_k, [n_heads, d_model, d_head]),
+                ("W_V", &block.w_v, [n_heads, d_model, d_head]),
+                ("W_O", &block.w_o, [n_heads, d_head, d_model]),
+            ] {
+                expect(format!("blocks.{layer}.attn.{name}"), array.shape(), &shape)?;
+                finite(format!("blocks.{layer}.attn.{name}"), array.iter())?;
+            }
+            for (name, bias) in [("b_Q", &block.b_q), ("b_K", &block.b_k), ("b_V", &block.b_v)] {
+                if let Some(bias) = bias {
+                    expect(format!("blocks.{layer}.attn.{name}"), bias.shape(), &[n_heads, d_head])?;
+                    finite(format!("blocks.{layer}.attn.{name}"), bias.iter())?;
+                }
+            }
+            if let Some(b_o) = &block.b_o {
+                expect(format!("blocks.{layer}.attn.b_O"), b_o.shape(), &[d_model])?;
+                finite(format!("blocks.{layer}.attn.b_O"), b_o.iter())?;
+            }
+        }
+        let blocks = weights.blocks.into_iter().map(|block| Block::stack(&config, block)).collect();
+        Ok(Self {
+            config,
+            w_e: weights.w_e,
+            w_pos: weights.w_pos,
+            blocks,
+            ln_final: weights.ln_final,
+            w_u: weights.w_u,
+            b_u: weights.b_u,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// `W_E`, `[V, d]`.
+    pub fn w_e(&self) -> ArrayView2<'_, f32> {
+        self.w_e.view()
+    }
+
+    /// `W_pos`, `[C, d]`, where the position scheme has one.
+    pub fn w_pos(&self) -> Option<ArrayView2<'_, f32>> {
+        self.w_pos.as_ref().map(|w| w.view())
+    }
+
+    /// `W_U`, `[d, V]`.
+    pub fn w_u(&self) -> ArrayView2<'_, f32> {
+        self.w_u.view()
+    }
+
+    /// `b_U`, `[V]`, where the model has one.
+    pub fn b_u(&self) -> Option<ArrayView1<'_, f32>> {
+        self.b_u.as_ref().map(|b| b.view())
+    }
+
+    /// The matrices of one head.
+    ///
+    /// # Panics
+    /// If the model has no such head: heads are counted by [`ModelConfig`].
+    pub fn head(&self, layer: usize, head: usize) -> Head<'_> {
+        let (n_heads, d_head) = (self.config.n_heads, self.config.d_head);
+        let block = &self.blocks[layer];
+        let part = |which: usize| {
+            let start = (which * n_heads + head) * d_head;
+            block.w_qkv.slice(s![.., start..start + d_head])
+        };
+        let w_o = block.w_o.slice(s![head * d_head..(head + 1) * d_head, ..]);
+        Head { w_q: part(0), w_k: part(1), w_v: part(2), w_o }
+    }
+
+    /// `W_Q` (0), `W_K` (1) or `W_V` (2) of all heads of a layer side by side, `[d, H·k]`.
+    pub(crate) fn stacked_input(&self, layer: usize, which: usize) -> ArrayView2<'_, f32> {
+        let width = self.config.n_heads * self.config.d_head;
+        self.blocks[layer].w_qkv.slice(s![.., which * width..(which + 1) * width])
+    }
+
+    /// `W_O` of all heads of a layer on top of each other, `[H·k, d]`.
+    pub(crate) fn stacked_output(&self, layer: usize) -> ArrayView2<'_, f32> {
+        self.blocks[layer].w_o.view()
+    }
+
+    /// The tensors in TransformerLens' shapes.
+    pub fn to_weights(&self) -> Weights {
+        Weights {
+            w_e: self.w_e.clone(),
+            w_pos: self.w_pos.clone(),
+            blocks: self.blocks.iter().map(|block| block.unstack(&self.config)).collect(),
+            ln_final: self.ln_final.clone(),
+            w_u: self.w_u.clone(),
+            b_u: self.b_u.clone(),
+        }
+    }
+}
+
+impl Block {
+    fn stack(config: &ModelConfig, block: BlockWeights) -> Self {
+        let ModelConfig { n_heads, d_model, d_head, .. } = *config;
+        let width = n_heads * d_head;
+        let mut w_qkv = Array2::zeros((d_model, 3 * width));
+        for (which, w) in [&block.w_q, &block.w_k, &block.w_v].into_iter().enumerate() {
+            for (head, matrix) in w.axis_iter(Axis(0)).enumerate() {
+                let start = which * width + head * d_head;
+                w_qkv.slice_mut(s![.., start..start + d_head]).assign(&matrix);
+            }
+        }
+        let biases = [&block.b_q, &block.b_k, &block.b_v];
+        let b_qkv = biases.iter().any(|b| b.is_some()).then(|| {
+            let mut b_qkv = Array1::zeros(3 * width);
+            for (which, bias) in biases.iter().enumerate() {
+                if let Some(bias) = bias {
+                    let mut place = b_qkv.slice_mut(s![which * width..(which + 1) * width]);
+                    place.iter_mut().zip(bias.iter()).for_each(|(to, from)| *to = *from);
+                }
+            }
+            b_qkv
+        });
+        let w_o = block.w_o.as_standard_layout().into_owned();
+        let w_o = w_o.into_shape_with_order((width, d_model)).expect("W_O was checked to be [H, k, d]");
+        Self { ln: block.ln, w_qkv, b_qkv, w_o, b_o: block.b_o }
+    }
+
+    fn unstack(&self, config: &ModelConfig) -> BlockWeights {
+        let ModelConfig { n_heads, d_model, d_head, .. } = *config;
+        let input = |which: usize| {
+            Array3::from_shape_fn((n_heads, d_model, d_head), |(h, row, column)| {
+                self.w_qkv[(row, (which * n_heads + h) * d_head + column)]
+            })
+        };
+        let bias = |which: usize| {
+            let b = self.b_qkv.as_ref()?;
+            Some(Array2::from_shape_fn((n_heads, d_head), |(h, column)| b[(which * n_heads + h) * d_head + column]))
+        };
+        BlockWeights {
+            ln: self.ln.clone(),
+            w_q: input(0),
+            w_k: input(1),
+            w_v: input(2),
+            w_o: Array3::from_shape_fn((n_heads, d_head, d_model), |(h, row, column)| self.w_o[(h * d_head + row, column)]),
+            b_q: bias(0),
+            b_k: bias(1),
+            b_v: bias(2),
+            b_o: self.b_o.clone(),
+        }
+    }
+}

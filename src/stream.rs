@@ -1,0 +1,37 @@
+//! Named random streams.
+//!
+//! Every random draw of a run descends from the experiment's seed through a path of names (model, replicate, tensor, …).
+//! Adding a model or a cell never changes the numbers of another, and no draw depends on the order of computing.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+/// A node in the tree of names under a seed.
+///
+/// ```
+/// use attn_circuits::stream::Stream;
+/// use ndarray_rand::rand::Rng;
+/// let model = Stream::new(2021).child("models").child("random");
+/// let first: f64 = model.child("1").rng("W_Q").random();
+/// assert_eq!(first, model.child("1").rng("W_Q").random::<f64>());
+/// assert_ne!(first, model.child("2").rng("W_Q").random::<f64>());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stream(blake3::Hash);
+
+impl Stream {
+    /// The root of all streams of an experiment.
+    pub fn new(seed: u64) -> Self {
+        Self(blake3::hash(&seed.to_le_bytes()))
+    }
+
+    /// The node called `name` below this one.
+    pub fn child(&self, name: impl AsRef<str>) -> Self {
+        Self(blake3::keyed_hash(self.0.as_bytes(), name.as_ref().as_bytes()))
+    }
+
+    /// A generator for the draws called `name` below this node.
+    pub fn rng(&self, name: impl AsRef<str>) -> ChaCha8Rng {
+        ChaCha8Rng::from_seed(*self.child(name).0.as_bytes())
+    }
+}
