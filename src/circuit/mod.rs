@@ -1,1 +1,6 @@
 //! The mathematics on weights and caches; no tables.
+
+pub mod ablation;
+pub mod composition;
+pub mod head_scores;
+pub mod loss;

@@ -1,1 +1,7 @@
 //! Low-rank products, and the decompositions behind them (faer behind ndarray views).
+
+mod decompose;
+mod low_rank;
+
+pub use decompose::{Complex, eigenvalues, r_factor, singular_values};
+pub use low_rank::LowRank;

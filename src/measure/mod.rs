@@ -1,9 +1,25 @@
 //! Measures: what a `measure:` cell computes, one file each.
 
-use crate::Result;
+mod ablation;
+mod attention;
+mod columns;
+mod composition;
+mod head_scores;
+mod logits;
+mod loss;
+
+pub use ablation::Ablation;
+pub use attention::Attention;
+pub use composition::Composition;
+pub use head_scores::HeadScores;
+pub use logits::Logits;
+pub use loss::Loss;
+
 use crate::input::{InputShape, TokenBatch};
+use crate::kind;
 use crate::kind::Kind;
-use crate::model::{ModelConfig, Transformer};
+use crate::model::{Keep, ModelConfig, Transformer};
+use crate::{Error, Result};
 use polars::prelude::{DataFrame, Schema};
 use std::fmt::Debug;
 
@@ -48,4 +64,41 @@ pub struct Cost {
 }
 
 /// All measures.
-pub static MEASURES: &[Kind<dyn Measure>] = &[];
+pub static MEASURES: &[Kind<dyn Measure>] = &[
+    kind!(dyn Measure, Ablation),
+    kind!(dyn Measure, Attention),
+    kind!(dyn Measure, Composition),
+    kind!(dyn Measure, HeadScores),
+    kind!(dyn Measure, Logits),
+    kind!(dyn Measure, Loss),
+];
+
+fn required(input: Option<&TokenBatch>) -> Result<&TokenBatch> {
+    input.ok_or_else(|| Error::invalid("this measure needs an input"))
+}
+
+/// Bytes of a forward pass that keeps `keep` of all sequences of `input`.
+fn pass_bytes(model: &ModelConfig, input: &InputShape, keep: Keep) -> usize {
+    let (layers, heads, n) = (model.n_layers, model.n_heads, input.length);
+    let product = |factors: &[usize]| factors.iter().fold(size_of::<f32>(), |bytes, &f| bytes.saturating_mul(f));
+    let one_layer = [3 * heads, model.d_head, n];
+    let kept = [
+        (true, product(&one_layer)),
+        (keep.scores, product(&[layers, heads, n, n])),
+        (keep.patterns, product(&[layers, heads, n, n])),
+        (keep.z, product(&[layers, heads, model.d_head, n])),
+        (keep.results, product(&[layers, heads, model.d_model, n])),
+        (keep.residual, product(&[layers + 1, model.d_model, n])),
+        (keep.logits, product(&[model.d_vocab, n])),
+    ];
+    let sequence = kept.iter().filter(|(kept, _)| *kept).fold(0usize, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    sequence.saturating_mul(input.sequences)
+}
+
+/// Bytes of the chunks that are worked on at the same time, everything of an ablation's clean run kept.
+fn chunk_bytes(model: &ModelConfig, input: Option<&InputShape>) -> usize {
+    let Some(input) = input else { return 0 };
+    let keep = Keep { patterns: true, z: true, residual: true, logits: true, ..Keep::NOTHING };
+    let at_once = crate::model::chunk_sequences(input.length).saturating_mul(rayon::current_num_threads());
+    pass_bytes(model, &InputShape { sequences: input.sequences.min(at_once), ..*input }, keep)
+}

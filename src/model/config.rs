@@ -1,4 +1,6 @@
 use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
 
 /// How the residual stream is normalised before each layer and before the unembedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,5 +100,58 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+}
+
+impl ModelConfig {
+    /// Every head, layer by layer.
+    pub fn heads(&self) -> impl Iterator<Item = HeadId> + use<> {
+        let n_heads = self.n_heads;
+        (0..self.n_layers).flat_map(move |layer| (0..n_heads).map(move |head| HeadId { layer, head }))
+    }
+
+    /// Checks that the model has the head.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] says how many heads there are.
+    pub fn check_head(&self, id: HeadId) -> Result<()> {
+        if id.layer < self.n_layers && id.head < self.n_heads {
+            return Ok(());
+        }
+        let (layers, heads) = (self.n_layers, self.n_heads);
+        Err(Error::invalid(format!("there is no head {id}: the model has {layers} layers of {heads} heads, counted from 0")))
+    }
+}
+
+/// A head by layer and place, written `0.3`: layer 0, head 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeadId {
+    /// Layer, from 0.
+    pub layer: usize,
+    /// Head within the layer, from 0.
+    pub head: usize,
+}
+
+impl HeadId {
+    /// Head `head` of layer `layer`.
+    pub fn new(layer: usize, head: usize) -> Self {
+        Self { layer, head }
+    }
+}
+
+impl fmt::Display for HeadId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}.{}", self.layer, self.head)
+    }
+}
+
+impl FromStr for HeadId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once('.').and_then(|(layer, head)| Some((layer.parse().ok()?, head.parse().ok()?)));
+        let (layer, head) =
+            parts.ok_or_else(|| Error::invalid(format!("`{text}` is no head: write layer and head as in `0.3`, in quotes")))?;
+        Ok(Self { layer, head })
     }
 }

@@ -1,4 +1,4 @@
-use super::{ModelConfig, Normalization};
+use super::{HeadId, ModelConfig, Normalization};
 use crate::{Error, Result};
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
 
@@ -213,8 +213,8 @@ impl Transformer {
     /// The matrices of one head.
     ///
     /// # Panics
-    /// If the model has no such head: heads are counted by [`ModelConfig`].
-    pub fn head(&self, layer: usize, head: usize) -> Head<'_> {
+    /// If the model has no such head: [`ModelConfig::heads`] lists those that there are.
+    pub fn head(&self, HeadId { layer, head }: HeadId) -> Head<'_> {
         let (n_heads, d_head) = (self.config.n_heads, self.config.d_head);
         let block = &self.blocks[layer];
         let part = |which: usize| {
@@ -223,17 +223,6 @@ impl Transformer {
         };
         let w_o = block.w_o.slice(s![head * d_head..(head + 1) * d_head, ..]);
         Head { w_q: part(0), w_k: part(1), w_v: part(2), w_o }
-    }
-
-    /// `W_Q` (0), `W_K` (1) or `W_V` (2) of all heads of a layer side by side, `[d, H·k]`.
-    pub(crate) fn stacked_input(&self, layer: usize, which: usize) -> ArrayView2<'_, f32> {
-        let width = self.config.n_heads * self.config.d_head;
-        self.blocks[layer].w_qkv.slice(s![.., which * width..(which + 1) * width])
-    }
-
-    /// `W_O` of all heads of a layer on top of each other, `[H·k, d]`.
-    pub(crate) fn stacked_output(&self, layer: usize) -> ArrayView2<'_, f32> {
-        self.blocks[layer].w_o.view()
     }
 
     /// The tensors in TransformerLens' shapes.

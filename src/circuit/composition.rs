@@ -1,0 +1,192 @@
+//! Composition of two heads: how much of what one writes is read by the other, and what chance would give.
+//!
+//! Source of the score: Elhage et al. 2021, section "Composition scores" of the analysis of two-layer models, as
+//! `TransformerLens` computes it. Chance level: one factor turned by a Haar-random rotation of the stream.
+
+use crate::Result;
+use crate::linalg::{r_factor, singular_values};
+use crate::model::{HeadId, Transformer};
+use ndarray::{Array2, ArrayView2, s};
+use rayon::prelude::*;
+
+/// Through which input of the later head the earlier one acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Channel {
+    /// Its keys: `W_OV (W_QK)ᵀ`.
+    K,
+    /// Its queries: `W_OV W_QK`.
+    Q,
+    /// Its values: `W_OV W_OV`.
+    V,
+}
+
+impl Channel {
+    /// In the order of their names.
+    pub const ALL: [Self; 3] = [Self::K, Self::Q, Self::V];
+
+    /// `k`, `q`, `v`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::K => "k",
+            Self::Q => "q",
+            Self::V => "v",
+        }
+    }
+}
+
+/// What a Frobenius score of two spectra is by chance, and at most.
+///
+/// With `A` and `B` of singular values `a`, `b` in a stream of width `d`, and one of them turned at random:
+/// `E[c²] = 1/d` exactly; `sd(c)/E[c] ≈ √((1/PR_a − 1/d)(1/PR_b − 1/d)/2) · d/√((d−1)(d+2))` with the participation ratio
+/// `PR = (Σ σ²)²/Σ σ⁴`; `E[c] ≈ d^{-1/2}(1 − r²/8)` with `r` the relative spread of `c²`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance {
+    /// Expected score.
+    pub mean: f64,
+    /// Its standard deviation; 0 if a factor is flat over the whole stream, so that no rotation changes the score.
+    pub sd: f64,
+}
+
+impl Chance {
+    /// The null distribution for singular values `a` and `b` in a stream of width `d`.
+    pub fn new(a: &[f64], b: &[f64], d: usize) -> Self {
+        let d = d as f64;
+        let excess = |spectrum: &[f64]| {
+            let (square, fourth) = spectrum.iter().fold((0.0, 0.0), |(s, f), v| (s + v * v, f + v.powi(4)));
+            (fourth / (square * square) - 1.0 / d).max(0.0)
+        };
+        let spread = if d > 1.0 { d / ((d - 1.0) * (d + 2.0)).sqrt() } else { 0.0 };
+        let relative_sd = (0.5 * excess(a) * excess(b)).sqrt() * spread;
+        // The relative spread r of c² is twice that of c, so r²/8 is half the square of the latter.
+        let mean = (1.0 - 0.5 * relative_sd * relative_sd) / d.sqrt();
+        Self { mean, sd: mean * relative_sd }
+    }
+}
+
+/// Composition of one pair of heads through one channel; `None` where a head is all zeros.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Composition {
+    /// Through which input.
+    pub channel: Channel,
+    /// The head that writes.
+    pub from: HeadId,
+    /// The head that reads.
+    pub to: HeadId,
+    /// The numbers.
+    pub value: Option<CompositionValue>,
+}
+
+/// The numbers of a [`Composition`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CompositionValue {
+    /// `‖A B‖_F / (‖A‖_F ‖B‖_F)`, in `[0, 1]`.
+    pub score: f64,
+    /// What chance gives.
+    pub chance: Chance,
+    /// `(score − chance)/sd`; `None` if chance has no spread.
+    pub z: Option<f64>,
+    /// `‖A B‖_F² / Σ σ_i(A)² σ_i(B)²`, in `[0, 1]`: 1 is as composed as these spectra allow.
+    pub alignment: f64,
+}
+
+/// One head, reduced to what composition needs.
+struct Reduced {
+    /// `R_V W_O`, `[k, d]`: as long as `W_OV` on every row vector.
+    write: Array2<f64>,
+    /// For each channel, the factor of the map that reads, `[d, k]`: as long as that map on every column vector.
+    read: [Array2<f64>; 3],
+    /// Singular values of `W_OV` and `W_QK`.
+    ov: Vec<f64>,
+    qk: Vec<f64>,
+}
+
+fn reduce(model: &Transformer, id: HeadId) -> Result<Reduced> {
+    let head = model.head(id);
+    let wide = |w: ArrayView2<f32>| w.mapv(f64::from);
+    let (w_q, w_k, w_v, w_o) = (wide(head.w_q), wide(head.w_k), wide(head.w_v), wide(head.w_o));
+    let (r_q, r_k, r_v) = (r_factor(w_q.view()), r_factor(w_k.view()), r_factor(w_v.view()));
+    let r_o = r_factor(w_o.t());
+    Ok(Reduced {
+        ov: singular_values(r_v.dot(&r_o.t()).view())?,
+        qk: singular_values(r_q.dot(&r_k.t()).view())?,
+        write: r_v.dot(&w_o),
+        read: Channel::ALL.map(|channel| match channel {
+            Channel::K => w_k.dot(&r_q.t()),
+            Channel::Q => w_q.dot(&r_k.t()),
+            Channel::V => w_v.dot(&r_o.t()),
+        }),
+    })
+}
+
+/// All composition scores of a model: every pair of heads in different layers, through every channel, sorted by channel (`k`, `q`,
+/// `v`), then by the head that writes, then by the one that reads.
+///
+/// Cost: one product of stacked `[H·k, d]` and `[d, H·k]` factors for each pair of layers and channel; no `[d, d]` matrix.
+///
+/// # Errors
+/// [`crate::Error::Invalid`] if a decomposition does not converge.
+pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
+    let (n_layers, n_heads, d) = (model.config().n_layers, model.config().n_heads, model.config().d_model);
+    if n_layers < 2 {
+        return Ok(Vec::new());
+    }
+    let heads: Vec<_> = model.config().heads().collect();
+    let reduced: Vec<_> = heads.par_iter().map(|&id| reduce(model, id)).collect::<Result<_>>()?;
+    let of_layer = |layer: usize| &reduced[layer * n_heads..(layer + 1) * n_heads];
+
+    let mut jobs = Vec::new();
+    for channel in 0..Channel::ALL.len() {
+        for from in 0..n_layers {
+            jobs.extend((from + 1..n_layers).map(|to| (channel, from, to)));
+        }
+    }
+    // Every head has min(d, k) rows in its triangular factors, so the blocks are of equal size.
+    let norms: Vec<Array2<f64>> = jobs
+        .par_iter()
+        .map(|&(channel, from, to)| {
+            let writes = stack(ndarray::Axis(0), of_layer(from).iter().map(|head| &head.write));
+            let reads = stack(ndarray::Axis(1), of_layer(to).iter().map(|head| &head.read[channel]));
+            let (rows, columns) = (writes.nrows() / n_heads, reads.ncols() / n_heads);
+            let product = writes.dot(&reads);
+            Array2::from_shape_fn((n_heads, n_heads), |(h1, h2)| {
+                let block = product.slice(s![h1 * rows..(h1 + 1) * rows, h2 * columns..(h2 + 1) * columns]);
+                block.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()
+            })
+        })
+        .collect();
+
+    let mut all = Vec::with_capacity(jobs.len() * n_heads * n_heads);
+    for (&(channel, from, to), norms) in jobs.iter().zip(&norms) {
+        for ((h1, h2), &norm) in norms.indexed_iter() {
+            let (a, b) = (&of_layer(from)[h1].ov, &of_layer(to)[h2]);
+            let b = if Channel::ALL[channel] == Channel::V { &b.ov } else { &b.qk };
+            all.push(Composition {
+                channel: Channel::ALL[channel],
+                from: HeadId::new(from, h1),
+                to: HeadId::new(to, h2),
+                value: value(norm, a, b, d),
+            });
+        }
+    }
+    all.sort_by_key(|c| (c.channel, c.from, c.to));
+    Ok(all)
+}
+
+fn stack<'a>(axis: ndarray::Axis, parts: impl Iterator<Item = &'a Array2<f64>>) -> Array2<f32> {
+    let parts: Vec<_> = parts.map(|part| part.mapv(|v| v as f32)).collect();
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    ndarray::concatenate(axis, &views).expect("factors of one model have equal shapes")
+}
+
+fn value(norm: f64, a: &[f64], b: &[f64], d: usize) -> Option<CompositionValue> {
+    let length = |spectrum: &[f64]| spectrum.iter().map(|v| v * v).sum::<f64>().sqrt();
+    let scale = length(a) * length(b);
+    if scale == 0.0 {
+        return None;
+    }
+    let score = norm / scale;
+    let chance = Chance::new(a, b, d);
+    let best: f64 = a.iter().zip(b).map(|(a, b)| (a * b).powi(2)).sum();
+    let z = (chance.sd > 0.0).then(|| (score - chance.mean) / chance.sd);
+    Some(CompositionValue { score, chance, z, alignment: norm * norm / best })
+}

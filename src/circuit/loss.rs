@@ -1,0 +1,136 @@
+//! Loss and accuracy of next-token prediction, by position and by repeat.
+
+use crate::Result;
+use crate::input::{Repeats, TokenBatch};
+use crate::model::{Keep, Transformer};
+use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis, s};
+
+/// Loss and correctness of each prediction; position `t` predicts token `t + 1`, so there is one position less than tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predictions {
+    /// `−ln p(next token)` in nats, `[b, n − 1]`.
+    pub loss: Array2<f64>,
+    /// 1 where the largest logit is the next token (the first of equals counts as largest), else 0; `[b, n − 1]`.
+    pub correct: Array2<f64>,
+}
+
+/// Compares logits `[b, n, V]` with the tokens `[b, n]` that follow.
+pub fn predictions(logits: ArrayView3<f32>, tokens: ArrayView2<u32>) -> Predictions {
+    let (b, n) = tokens.dim();
+    let mut loss = Array2::zeros((b, n.saturating_sub(1)));
+    let mut correct = Array2::zeros(loss.dim());
+    for ((sequence, position), place) in loss.indexed_iter_mut() {
+        let row = logits.slice(s![sequence, position, ..]);
+        let target = tokens[(sequence, position + 1)] as usize;
+        let mut best = 0;
+        for (token, &logit) in row.iter().enumerate() {
+            if logit > row[best] {
+                best = token;
+            }
+        }
+        let max = f64::from(row[best]);
+        let total: f64 = row.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
+        *place = total.ln() + max - f64::from(row[target]);
+        correct[(sequence, position)] = f64::from(u8::from(best == target));
+    }
+    Predictions { loss, correct }
+}
+
+/// Mean loss (nats) and accuracy at each position that predicts, `[n − 1]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ByPosition {
+    /// Mean over sequences of the loss.
+    pub loss: Array1<f64>,
+    /// Share of sequences in which the prediction is right.
+    pub accuracy: Array1<f64>,
+}
+
+impl ByPosition {
+    /// Sums over the sequences of one chunk; to be added up and divided by [`ByPosition::scale`].
+    pub(crate) fn sum(predictions: &Predictions) -> Self {
+        Self { loss: predictions.loss.sum_axis(Axis(0)), accuracy: predictions.correct.sum_axis(Axis(0)) }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.loss += &other.loss;
+        self.accuracy += &other.accuracy;
+    }
+
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.loss *= factor;
+        self.accuracy *= factor;
+    }
+
+    /// Means over all positions (`None`) and over each repeat: `(repeat, loss, accuracy)`. A repeat without a position that
+    /// predicts is left out, and so is everything if there is no prediction at all.
+    pub fn by_repeat(&self, repeats: Option<Repeats>) -> Vec<(Option<usize>, f64, f64)> {
+        let mut groups: Vec<(Option<usize>, Vec<usize>)> = vec![(None, (0..self.loss.len()).collect())];
+        if let Some(repeats) = repeats {
+            for repeat in 1..=repeats.count {
+                groups.push((Some(repeat), (0..self.loss.len()).filter(|&p| repeats.of(p) == Some(repeat)).collect()));
+            }
+        }
+        groups.retain(|(_, positions)| !positions.is_empty());
+        let mean = |of: &Array1<f64>, at: &[usize]| at.iter().map(|&p| of[p]).sum::<f64>() / at.len() as f64;
+        groups.into_iter().map(|(repeat, at)| (repeat, mean(&self.loss, &at), mean(&self.accuracy, &at))).collect()
+    }
+}
+
+/// Adds up what the chunks of a batch summed, in order, and divides by the number of sequences.
+pub(crate) fn mean_over_sequences(parts: impl IntoIterator<Item = ByPosition>, sequences: usize) -> Option<ByPosition> {
+    let mut total = parts.into_iter().reduce(|mut total, part| {
+        total.add(&part);
+        total
+    })?;
+    total.scale(1.0 / sequences as f64);
+    Some(total)
+}
+
+/// Loss and accuracy of a model on a batch.
+///
+/// # Errors
+/// If the model cannot read the batch.
+pub fn loss(model: &Transformer, batch: &TokenBatch) -> Result<ByPosition> {
+    let parts = model.map_chunks(batch, Keep { logits: true, ..Keep::NOTHING }, |chunk, cache| {
+        let logits = cache.logits.expect("logits were asked for");
+        ByPosition::sum(&predictions(logits.view(), chunk.tokens))
+    })?;
+    Ok(mean_over_sequences(parts, batch.sequences()).expect("a batch has at least one chunk"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn equal_logits_lose_ln_v_and_the_first_token_wins_ties() {
+        let logits = ndarray::Array3::zeros((1, 3, 5));
+        let found = predictions(logits.view(), array![[3, 0, 4]].view());
+        for loss in &found.loss {
+            assert!((loss - 5f64.ln()).abs() < 1e-15);
+        }
+        assert_eq!(found.correct, array![[1.0, 0.0]]);
+    }
+
+    #[test]
+    fn huge_logits_do_not_overflow() {
+        let logits = array![[[1e30f32, 0.0], [-1e30, 0.0]]];
+        let found = predictions(logits.view(), array![[0, 0]].view());
+        assert_eq!(found.loss, array![[0.0]]);
+    }
+
+    #[test]
+    fn a_repeat_is_that_of_the_position_which_predicts() {
+        let repeats = Repeats { start: 1, period: 2, count: 2 };
+        let by_position = ByPosition { loss: array![9.0, 1.0, 3.0, 5.0], accuracy: array![0.0, 0.0, 1.0, 1.0] };
+        assert_eq!(by_position.by_repeat(Some(repeats)), vec![(None, 4.5, 0.5), (Some(1), 2.0, 0.5), (Some(2), 5.0, 1.0)]);
+    }
+
+    #[test]
+    fn one_token_predicts_nothing() {
+        let logits = ndarray::Array3::zeros((2, 1, 5));
+        let found = predictions(logits.view(), array![[1], [2]].view());
+        assert_eq!(ByPosition::sum(&found).by_repeat(None), vec![]);
+    }
+}

@@ -1,0 +1,54 @@
+//! What the tables of measures are made of.
+
+use crate::input::Repeats;
+use crate::model::{HeadId, ModelConfig};
+use crate::{Error, Result};
+use polars::prelude::{DataType, Field, Schema};
+
+/// A whole number: layer, head, position, token, repeat.
+pub(super) const INTEGER: DataType = DataType::Int64;
+/// A measured value.
+pub(super) const NUMBER: DataType = DataType::Float64;
+/// A name.
+pub(super) const TEXT: DataType = DataType::String;
+
+/// The columns of a measure in order.
+pub(super) fn schema<const N: usize>(columns: [(&str, DataType); N]) -> Schema {
+    columns.into_iter().map(|(name, dtype)| Field::new(name.into(), dtype)).collect()
+}
+
+/// A count or an index as tables hold it.
+pub(super) fn integer(value: usize) -> i64 {
+    value as i64
+}
+
+/// The heads that a list such as `["0.3"]` names; every head without a list.
+pub(super) fn heads(model: &ModelConfig, list: Option<&[String]>) -> Result<Vec<HeadId>> {
+    let Some(list) = list else {
+        return Ok(model.heads().collect());
+    };
+    let mut heads = list.iter().map(|text| text.parse::<HeadId>()).collect::<Result<Vec<_>>>()?;
+    heads.iter().try_for_each(|&id| model.check_head(id))?;
+    heads.sort_unstable();
+    heads.dedup();
+    Ok(heads)
+}
+
+/// The indices that a list names (`sequences: [0, 1]`), below `count`; every index without a list.
+pub(super) fn indices(what: &str, count: usize, list: Option<&[usize]>) -> Result<Vec<usize>> {
+    let Some(list) = list else {
+        return Ok((0..count).collect());
+    };
+    if let Some(index) = list.iter().find(|&&index| index >= count) {
+        return Err(Error::invalid(format!("there is no {what} {index}: the input has {count}, counted from 0")));
+    }
+    let mut indices = list.to_vec();
+    indices.sort_unstable();
+    indices.dedup();
+    Ok(indices)
+}
+
+/// Rows of a table that has one for all positions and one for each repeat.
+pub(super) fn groups(repeats: Option<Repeats>) -> usize {
+    1 + repeats.map_or(0, |repeats| repeats.count)
+}

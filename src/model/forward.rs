@@ -1,0 +1,294 @@
+//! The forward pass, over a batch, in chunks of sequences that run in parallel.
+
+use super::attention::{Keepers, attend, attend_with};
+use super::{Cache, Keep, LayerNorm, Normalization, Positions, Transformer};
+use crate::input::TokenBatch;
+use crate::{Error, Result};
+use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
+use rayon::prelude::*;
+
+/// Positions that share the products of one chunk. A constant: chunks, and so every rounding, are the same for any number of
+/// threads.
+const CHUNK_POSITIONS: usize = 512;
+
+/// Sequences of `length` tokens that make up one chunk.
+pub(crate) fn chunk_sequences(length: usize) -> usize {
+    CHUNK_POSITIONS.div_ceil(length.max(1))
+}
+
+/// A slice of a batch, on which one thread works.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Number of the first sequence in the batch.
+    pub first: usize,
+    /// Tokens of these sequences, `[b, n]`.
+    pub tokens: ArrayView2<'a, u32>,
+}
+
+/// How a pass differs from the model's own.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Steer<'a> {
+    /// Attention patterns to use in place of the model's own: `[b, H, n, n]`, one entry for each layer of the model.
+    pub patterns: Option<&'a [Array4<f32>]>,
+    /// Called with each layer and its `z`, `[b·n, H·k]`, before `W_O`.
+    pub edit_z: Option<&'a (dyn Fn(usize, ArrayViewMut2<f32>) + Sync)>,
+}
+
+impl Transformer {
+    /// Checks that the model can read the batch.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the sequences are longer than the context, or a token is beyond the vocabulary.
+    pub fn check_batch(&self, batch: &TokenBatch) -> Result<()> {
+        let (n, n_ctx, d_vocab) = (batch.length(), self.config.n_ctx, self.config.d_vocab);
+        if n > n_ctx {
+            return Err(Error::invalid(format!("sequences of {n} tokens do not fit a context of {n_ctx}")));
+        }
+        match batch.tokens().iter().find(|&&token| token as usize >= d_vocab) {
+            Some(token) => Err(Error::invalid(format!("token {token} is beyond the vocabulary of {d_vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs the model on a whole batch.
+    ///
+    /// ```
+    /// use attn_circuits::input::TokenBatch;
+    /// use attn_circuits::model::{Keep, ModelConfig, Normalization, Positions, Transformer, Weights};
+    /// use ndarray::{Array2, array};
+    /// // No layers: the logits are rows of W_E W_U.
+    /// let config = ModelConfig {
+    ///     n_layers: 0, n_heads: 0, d_model: 3, d_head: 0, d_vocab: 3, n_ctx: 8,
+    ///     normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 1.0,
+    /// };
+    /// let weights = Weights {
+    ///     w_e: Array2::eye(3), w_pos: None, blocks: vec![], ln_final: None, w_u: Array2::eye(3) * 2.0, b_u: None,
+    /// };
+    /// let model = Transformer::new(config, weights)?;
+    /// let batch = TokenBatch::new(array![[0, 2, 1]], None)?;
+    /// let cache = model.run(&batch, Keep { logits: true, ..Keep::NOTHING })?;
+    /// assert_eq!(cache.logits.unwrap()[[0, 1, 2]], 2.0);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Transformer::check_batch`].
+    pub fn run(&self, batch: &TokenBatch, keep: Keep) -> Result<Cache> {
+        let parts = self.map_chunks(batch, keep, |_, cache| cache)?;
+        let layers = |of: fn(&Cache) -> &Vec<Array4<f32>>| -> Vec<Array4<f32>> {
+            (0..of(&parts[0]).len()).map(|layer| join(parts.iter().map(|part| of(part)[layer].view()))).collect()
+        };
+        let stream = |entry: usize| join(parts.iter().map(|part| part.residual[entry].view()));
+        let logits = parts.iter().map(|part| part.logits.as_ref().map(|l| l.view())).collect::<Option<Vec<_>>>();
+        Ok(Cache {
+            scores: layers(|part| &part.scores),
+            patterns: layers(|part| &part.patterns),
+            z: layers(|part| &part.z),
+            results: layers(|part| &part.results),
+            residual: (0..parts[0].residual.len()).map(stream).collect(),
+            logits: logits.map(|logits| join(logits.into_iter())),
+        })
+    }
+
+    /// Runs the model chunk by chunk and hands each cache to `f`: only as many caches are alive as there are threads. The answers
+    /// come in the order of the sequences.
+    ///
+    /// # Errors
+    /// Those of [`Transformer::check_batch`].
+    pub fn map_chunks<R: Send>(&self, batch: &TokenBatch, keep: Keep, f: impl Fn(Chunk, Cache) -> R + Sync) -> Result<Vec<R>> {
+        self.check_batch(batch)?;
+        let size = chunk_sequences(batch.length());
+        let tokens = batch.tokens();
+        let chunks: Vec<_> = tokens.axis_chunks_iter(Axis(0), size).collect();
+        let work = |(index, tokens): (usize, ArrayView2<u32>)| {
+            let cache = self.continue_from(0, self.embed(tokens), Steer::default(), keep);
+            f(Chunk { first: index * size, tokens }, cache)
+        };
+        Ok(chunks.into_par_iter().enumerate().map(work).collect())
+    }
+
+    /// The residual stream before layer 0, `[b, n, d]`.
+    fn embed(&self, tokens: ArrayView2<u32>) -> Array3<f32> {
+        let (b, n) = tokens.dim();
+        let mut x = Array3::zeros((b, n, self.config.d_model));
+        for ((sequence, position), &token) in tokens.indexed_iter() {
+            let mut place = x.slice_mut(s![sequence, position, ..]);
+            place.assign(&self.w_e.row(token as usize));
+            if let (Positions::Standard, Some(w_pos)) = (self.config.positions, &self.w_pos) {
+                place += &w_pos.row(position);
+            }
+        }
+        x
+    }
+
+    /// Runs layers `layer..` and the unembedding from a given stream `x`, `[b, n, d]`. The cache's entries start at `layer`.
+    pub(crate) fn continue_from(&self, layer: usize, x: Array3<f32>, steer: Steer, keep: Keep) -> Cache {
+        let (b, n, d) = x.dim();
+        let mut cache = Cache::default();
+        let mut x = x.into_shape_with_order((b * n, d)).expect("the stream is in standard layout");
+        for layer in layer..self.config.n_layers {
+            if keep.residual {
+                cache.residual.push(unflatten(&x, b));
+            }
+            self.layer(layer, &mut x, b, steer, keep, &mut cache);
+        }
+        if keep.residual {
+            cache.residual.push(unflatten(&x, b));
+        }
+        if keep.logits {
+            cache.logits = Some(unflatten(&self.unembed(x), b));
+        }
+        cache
+    }
+
+    /// Logits `[rows, V]` from the last residual stream `[rows, d]`.
+    fn unembed(&self, mut x: Array2<f32>) -> Array2<f32> {
+        self.normalize(&mut x, self.ln_final.as_ref());
+        let mut logits = x.dot(&self.w_u);
+        if let Some(b_u) = &self.b_u {
+            logits += b_u;
+        }
+        logits
+    }
+
+    /// Adds to the stream `x` `[b·n, d]` what the heads of a layer write.
+    fn layer(&self, layer: usize, x: &mut Array2<f32>, b: usize, steer: Steer, keep: Keep, cache: &mut Cache) {
+        let given = steer.patterns.map(|patterns| patterns[layer].view());
+        let (n_heads, d_head) = (self.config.n_heads, self.config.d_head);
+        let width = n_heads * d_head;
+        let block = &self.blocks[layer];
+        let n = x.nrows() / b;
+
+        let mut qkv = if self.config.normalization == Normalization::None {
+            x.dot(&block.w_qkv)
+        } else {
+            let mut normed = x.clone();
+            self.normalize(&mut normed, block.ln.as_ref());
+            normed.dot(&block.w_qkv)
+        };
+        if let Some(b_qkv) = &block.b_qkv {
+            qkv += b_qkv;
+        }
+        self.place(layer, n, &mut qkv);
+
+        let mut z = Array2::<f32>::zeros((b * n, width));
+        let square = |wanted: bool| wanted.then(|| Array4::<f32>::zeros((b, n_heads, n, n)));
+        let (mut scores, mut patterns) = (square(keep.scores), square(keep.patterns));
+        for sequence in 0..b {
+            let rows = sequence * n..(sequence + 1) * n;
+            for head in 0..n_heads {
+                let part = |which: usize| {
+                    let start = which * width + head * d_head;
+                    qkv.slice(s![rows.clone(), start..start + d_head])
+                };
+                let mut z = z.slice_mut(s![rows.clone(), head * d_head..(head + 1) * d_head]);
+                if let Some(given) = given {
+                    attend_with(given.slice(s![sequence, head, .., ..]), part(2), z.view_mut());
+                    if let Some(patterns) = &mut patterns {
+                        patterns.slice_mut(s![sequence, head, .., ..]).assign(&given.slice(s![sequence, head, .., ..]));
+                    }
+                } else {
+                    let keepers = Keepers {
+                        scores: scores.as_mut().map(|a| a.slice_mut(s![sequence, head, .., ..])),
+                        pattern: patterns.as_mut().map(|a| a.slice_mut(s![sequence, head, .., ..])),
+                    };
+                    attend(part(0), part(1), part(2), self.config.attn_scale as f32, z.view_mut(), keepers);
+                }
+            }
+        }
+        if let Some(edit) = steer.edit_z {
+            edit(layer, z.view_mut());
+        }
+        cache.scores.extend(scores);
+        cache.patterns.extend(patterns);
+        if keep.results {
+            let mut results = Array3::zeros((b * n, n_heads, self.config.d_model));
+            for head in 0..n_heads {
+                let columns = head * d_head..(head + 1) * d_head;
+                let result = z.slice(s![.., columns.clone()]).dot(&block.w_o.slice(s![columns, ..]));
+                results.slice_mut(s![.., head, ..]).assign(&result);
+            }
+            let shape = (b, n, n_heads, self.config.d_model);
+            cache.results.push(results.into_shape_with_order(shape).expect("rows are sequences times positions"));
+        }
+        *x += &z.dot(&block.w_o);
+        if let Some(b_o) = &block.b_o {
+            *x += b_o;
+        }
+        if keep.z {
+            let shape = (b, n, n_heads, d_head);
+            cache.z.push(z.into_shape_with_order(shape).expect("columns are heads times d_head"));
+        }
+    }
+
+    /// Puts positions into queries and keys, where the scheme does it inside the layers.
+    fn place(&self, layer: usize, n: usize, qkv: &mut Array2<f32>) {
+        let (n_heads, d_head) = (self.config.n_heads, self.config.d_head);
+        let both = 2 * n_heads * d_head;
+        match self.config.positions {
+            Positions::None | Positions::Standard => {}
+            Positions::Shortformer => {
+                let w_pos = self.w_pos.as_ref().expect("shortformer positions come with W_pos");
+                let shift = w_pos.slice(s![..n, ..]).dot(&self.blocks[layer].w_qkv.slice(s![.., ..both]));
+                for mut sequence in qkv.axis_chunks_iter_mut(Axis(0), n) {
+                    let mut queries_and_keys = sequence.slice_mut(s![.., ..both]);
+                    queries_and_keys += &shift;
+                }
+            }
+            Positions::Rotary { dim, base, adjacent_pairs } => {
+                for mut sequence in qkv.axis_chunks_iter_mut(Axis(0), n) {
+                    for start in (0..both).step_by(d_head) {
+                        rotate(sequence.slice_mut(s![.., start..start + dim]), base, adjacent_pairs);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Normalises each row in place.
+    fn normalize(&self, x: &mut Array2<f32>, ln: Option<&LayerNorm>) {
+        if self.config.normalization == Normalization::None {
+            return;
+        }
+        for mut row in x.rows_mut() {
+            let d = row.len() as f64;
+            let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d;
+            let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d;
+            let factor = 1.0 / (variance + self.config.eps).sqrt();
+            row.mapv_inplace(|v| ((f64::from(v) - mean) * factor) as f32);
+            if let Some(ln) = ln {
+                row *= &ln.w;
+                row += &ln.b;
+            }
+        }
+    }
+}
+
+/// Turns each pair of coordinates of row `position` by `position · base^(−pair/pairs)`; `x`: `[n, rotary_dim]`.
+fn rotate(mut x: ArrayViewMut2<f32>, base: f64, adjacent_pairs: bool) {
+    let pairs = x.ncols() / 2;
+    for pair in 0..pairs {
+        let (first, second) = if adjacent_pairs { (2 * pair, 2 * pair + 1) } else { (pair, pair + pairs) };
+        let frequency = base.powf(-(pair as f64) / pairs as f64);
+        for (position, mut row) in x.rows_mut().into_iter().enumerate() {
+            let (sin, cos) = (position as f64 * frequency).sin_cos();
+            let (a, b) = (f64::from(row[first]), f64::from(row[second]));
+            row[first] = (a * cos - b * sin) as f32;
+            row[second] = (b * cos + a * sin) as f32;
+        }
+    }
+}
+
+/// `[b·n, w]` as `[b, n, w]`.
+fn unflatten(x: &Array2<f32>, b: usize) -> Array3<f32> {
+    let shape = (b, x.nrows() / b, x.ncols());
+    x.clone().into_shape_with_order(shape).expect("rows are sequences times positions")
+}
+
+/// Puts the chunks of a batch back together along the sequences.
+fn join<'a, D: ndarray::RemoveAxis + 'a>(
+    parts: impl Iterator<Item = ndarray::ArrayView<'a, f32, D>>,
+) -> ndarray::Array<f32, D> {
+    let parts: Vec<_> = parts.collect();
+    concatenate(Axis(0), &parts).expect("chunks differ only in the number of sequences")
+}
