@@ -11,6 +11,7 @@
 //! | [`circuit`] | the mathematics on weights and caches: composition, head scores, ablation |
 //! | [`measure`] | one file per measure: its YAML parameters and its table |
 //! | [`figure`] | one file per kind of figure |
+//! | [`query`] | polars SQL over tables |
 //! | [`report`] | the HTML report |
 //! | [`store`] | the results tree on disk |
 //! | [`experiment`] | the YAML file: loading with exact errors, planning, running |
@@ -26,6 +27,7 @@ pub mod kind;
 pub mod linalg;
 pub mod measure;
 pub mod model;
+pub mod query;
 pub mod report;
 pub mod store;
 pub mod stream;

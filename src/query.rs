@@ -1,0 +1,227 @@
+//! polars SQL over the tables of a run, with the same answer every time.
+//!
+//! polars groups and joins in no particular order. A query's rows are therefore put in order by its own ORDER BY and then by all
+//! its columns, so that the bytes written do not depend on threads.
+
+use crate::{Error, Result};
+use indexmap::IndexMap;
+use polars::prelude::IntoLazy;
+use polars::prelude::{AnyValue, DataFrame, SortMultipleOptions};
+use polars::sql::SQLContext;
+use serde_json::Value;
+use sqlparser::ast::{
+    BinaryOperator, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, Statement, UnaryOperator,
+};
+use sqlparser::dialect::GenericDialect;
+use sqlparser::parser::{Parser, ParserOptions};
+
+/// Tables by name, in the order in which the cells made them.
+pub type Tables = IndexMap<String, DataFrame>;
+
+/// What a claim's check found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// Whether the claim holds. A check that yields null, or not exactly one row, does not.
+    pub holds: bool,
+    /// The numbers that were compared, by name.
+    pub numbers: Vec<(String, Value)>,
+}
+
+/// Runs a query over `tables`.
+///
+/// # Errors
+/// [`Error::Table`] if polars cannot parse, plan or run the query.
+pub fn select(sql: &str, tables: &Tables) -> Result<DataFrame> {
+    let found = execute(sql, tables)?;
+    let columns: Vec<String> = found.get_column_names().iter().map(ToString::to_string).collect();
+    if let Some(ordered) = parse(sql).and_then(|query| with_order(query, &columns)) {
+        // Sorting by a column that the query renamed or hid is not always possible; the answer then is sorted afterwards.
+        if let Ok(found) = execute(&ordered, tables) {
+            return Ok(found);
+        }
+    }
+    if parse(sql).is_some_and(|query| query.order_by.is_some()) {
+        return Ok(found);
+    }
+    Ok(found.sort(columns, SortMultipleOptions::default().with_nulls_last(false).with_maintain_order(true))?)
+}
+
+/// Runs a claim's check: one row, whose column `decides` is the verdict. The others are the numbers shown with it; so are both
+/// sides of every comparison that the deciding column makes.
+///
+/// # Errors
+/// [`Error::Table`] if polars cannot run the query, or there is no such column.
+pub fn check(sql: &str, decides: &str, tables: &Tables) -> Result<Verdict> {
+    let compared = parse(sql).and_then(with_compared).and_then(|sql| execute(&sql, tables).ok());
+    let found = match compared {
+        Some(found) => found,
+        None => execute(sql, tables)?,
+    };
+    if found.height() != 1 {
+        let numbers = vec![("rows".to_string(), Value::from(found.height()))];
+        return Ok(Verdict { holds: false, numbers });
+    }
+    let holds = matches!(found.column(decides)?.get(0)?, AnyValue::Boolean(true));
+    let mut numbers = Vec::new();
+    for column in found.columns().iter().filter(|column| column.name() != decides) {
+        numbers.push((column.name().to_string(), to_value(&column.get(0)?)));
+    }
+    Ok(Verdict { holds, numbers })
+}
+
+fn execute(sql: &str, tables: &Tables) -> Result<DataFrame> {
+    let mut context = SQLContext::new();
+    for (name, table) in tables {
+        context.register(name, table.clone().lazy());
+    }
+    Ok(context.execute(sql)?.collect()?)
+}
+
+/// A table cell as a JSON value; numbers that JSON cannot hold are null.
+pub fn to_value(value: &AnyValue) -> Value {
+    match value {
+        AnyValue::Null => Value::Null,
+        AnyValue::Boolean(v) => Value::from(*v),
+        AnyValue::String(v) => Value::from(*v),
+        AnyValue::StringOwned(v) => Value::from(v.as_str()),
+        other if other.is_integer() => other.extract::<i64>().map_or(Value::Null, Value::from),
+        other if other.is_float() => other.extract::<f64>().map_or(Value::Null, Value::from),
+        other => Value::from(other.to_string()),
+    }
+}
+
+/// The query, if the text is a single one; polars itself says what is wrong where it is not.
+fn parse(sql: &str) -> Option<Query> {
+    let options = ParserOptions { trailing_commas: true, ..ParserOptions::default() };
+    let statements = Parser::new(&GenericDialect).with_options(options).try_with_sql(sql).ok()?.parse_statements().ok()?;
+    match <[Statement; 1]>::try_from(statements) {
+        Ok([Statement::Query(query)]) => Some(*query),
+        _ => None,
+    }
+}
+
+/// The query with every column that it yields appended to its ORDER BY.
+fn with_order(mut query: Query, columns: &[String]) -> Option<String> {
+    let ties = columns.iter().map(|name| OrderByExpr::from(Ident::with_quote('"', name)));
+    match &mut query.order_by {
+        Some(OrderBy { kind: OrderByKind::Expressions(expressions), .. }) => expressions.extend(ties),
+        Some(_) => return None,
+        none => *none = Some(OrderBy { kind: OrderByKind::Expressions(ties.collect()), interpolate: None }),
+    }
+    Some(query.to_string())
+}
+
+/// The query with both sides of every comparison of its select list as further columns, named by their own text.
+fn with_compared(mut query: Query) -> Option<String> {
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let mut known = Vec::new();
+    let mut sides = Vec::new();
+    for item in &select.projection {
+        match item {
+            SelectItem::UnnamedExpr(expr) => {
+                known.push(expr.to_string());
+                compared(expr, &mut sides);
+            }
+            SelectItem::ExprWithAlias { expr, alias } => {
+                known.extend([expr.to_string(), alias.value.clone()]);
+                compared(expr, &mut sides);
+            }
+            _ => return None,
+        }
+    }
+    for expr in sides {
+        let name = expr.to_string();
+        if !known.contains(&name) {
+            select.projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', name.replace('"', "")) });
+            known.push(name);
+        }
+    }
+    Some(query.to_string())
+}
+
+fn compared(expr: &Expr, sides: &mut Vec<Expr>) {
+    use BinaryOperator::{And, Eq, Gt, GtEq, Lt, LtEq, NotEq, Or};
+    match expr {
+        Expr::Nested(inner) => compared(inner, sides),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => compared(expr, sides),
+        Expr::BinaryOp { left, op: And | Or, right } => {
+            compared(left, sides);
+            compared(right, sides);
+        }
+        Expr::BinaryOp { left, op: Eq | Gt | GtEq | Lt | LtEq | NotEq, right } => {
+            sides.extend([left, right].into_iter().filter(|side| !is_literal(side)).map(|side| side.as_ref().clone()));
+        }
+        Expr::Between { expr, low, high, .. } => {
+            sides.extend([expr, low, high].into_iter().filter(|side| !is_literal(side)).map(|side| side.as_ref().clone()));
+        }
+        _ => {}
+    }
+}
+
+fn is_literal(expr: &Expr) -> bool {
+    match expr {
+        Expr::Value(_) => true,
+        Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } => is_literal(inner),
+        Expr::BinaryOp { left, right, .. } => is_literal(left) && is_literal(right),
+        _ => false,
+    }
+}
+
+/// Says what a query's error means in this crate's words, for the messages of the loader.
+pub fn explain(error: &Error) -> String {
+    match error {
+        Error::Table(error) => error.to_string().lines().next().unwrap_or_default().to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use polars::prelude::df;
+
+    fn tables() -> Tables {
+        let scores = df!(
+            "model" => ["a", "a", "b", "b"],
+            "head" => [0i64, 1, 0, 1],
+            "value" => [0.25, 0.75, 0.5, 0.5],
+        );
+        Tables::from([("scores".to_string(), scores.unwrap())])
+    }
+
+    #[test]
+    fn groups_come_in_order_without_an_order_by() {
+        let found = select("SELECT model, AVG(value) AS mean FROM scores GROUP BY model", &tables()).unwrap();
+        assert_eq!(found, df!("model" => ["a", "b"], "mean" => [0.5, 0.5]).unwrap());
+    }
+
+    #[test]
+    fn ties_of_an_order_by_are_broken_by_the_other_columns() {
+        let found = select("SELECT head, value FROM scores ORDER BY value DESC", &tables()).unwrap();
+        assert_eq!(found, df!("head" => [1i64, 0, 1, 0], "value" => [0.75, 0.5, 0.5, 0.25]).unwrap());
+    }
+
+    #[test]
+    fn a_limit_takes_the_same_rows_every_time() {
+        let found = select("SELECT model, head FROM scores WHERE value = 0.5 LIMIT 1", &tables()).unwrap();
+        assert_eq!(found, df!("model" => ["b"], "head" => [0i64]).unwrap());
+    }
+
+    #[test]
+    fn a_claim_shows_both_sides_of_what_it_compares() {
+        let sql = "SELECT MAX(value) > 0.7 AND MIN(value) < MAX(value) AS holds, COUNT(*) AS n FROM scores";
+        let verdict = check(sql, "holds", &tables()).unwrap();
+        assert!(verdict.holds);
+        let expected = [("n", Value::from(4)), ("max(value)", Value::from(0.75)), ("min(value)", Value::from(0.25))];
+        let numbers: Vec<_> = verdict.numbers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+        assert_eq!(numbers, expected.map(|(name, value)| (name.to_string(), value)));
+    }
+
+    #[test]
+    fn a_claim_about_nothing_does_not_hold() {
+        let none = check("SELECT MAX(value) > 0.7 AS holds FROM scores WHERE head = 9", "holds", &tables()).unwrap();
+        assert!(!none.holds);
+        let rows = check("SELECT value > 0.7 AS holds FROM scores", "holds", &tables()).unwrap();
+        assert_eq!(rows, Verdict { holds: false, numbers: vec![("rows".into(), Value::from(4))] });
+    }
+}
