@@ -16,6 +16,8 @@ use rand_chacha::rand_core::SeedableRng;
 /// assert_eq!(first, model.child("1").rng("W_Q").random::<f64>());
 /// assert_ne!(first, model.child("2").rng("W_Q").random::<f64>());
 /// ```
+///
+/// Shown as the hex digits of its seed.
 #[derive(Clone, Debug)]
 pub struct Stream(blake3::Hash);
 
@@ -33,5 +35,11 @@ impl Stream {
     /// A generator for the draws called `name` below this node.
     pub fn rng(&self, name: impl AsRef<str>) -> ChaCha8Rng {
         ChaCha8Rng::from_seed(*self.child(name).0.as_bytes())
+    }
+}
+
+impl std::fmt::Display for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }

@@ -1,5 +1,11 @@
 //! The experiment file: what it says, loading it with exact errors, planning and running it.
 
+mod present;
+mod run;
+
+pub use present::{Presented, present, redraw};
+pub use run::{Progress, Silent, run};
+
 use crate::figure::Figure;
 use crate::input::{InputKind, InputShape};
 use crate::measure::Measure;
@@ -132,4 +138,6 @@ pub struct FigureCell {
     pub caption: Option<String>,
     /// The parameters.
     pub figure: Box<dyn Figure>,
+    /// The parameters as they are in the file, for the manifest.
+    pub parameters: Value,
 }

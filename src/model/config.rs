@@ -123,6 +123,33 @@ impl ModelConfig {
     }
 }
 
+impl fmt::Display for ModelConfig {
+    /// `2 layers × 4 heads, d_model 64, d_head 16, vocabulary 33, context 61`, and the options that are not the plain ones.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { n_layers, n_heads, d_model, d_head, d_vocab, n_ctx, .. } = self;
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        match n_layers {
+            0 => write!(f, "no layers, d_model {d_model}")?,
+            _ => {
+                let (s, t) = (plural(*n_layers), plural(*n_heads));
+                write!(f, "{n_layers} layer{s} × {n_heads} head{t}, d_model {d_model}, d_head {d_head}")?;
+            }
+        }
+        write!(f, ", vocabulary {d_vocab}, context {n_ctx}")?;
+        match self.positions {
+            Positions::None => write!(f, ", no positions")?,
+            Positions::Standard => {}
+            Positions::Shortformer => write!(f, ", shortformer positions")?,
+            Positions::Rotary { .. } => write!(f, ", rotary positions")?,
+        }
+        match self.normalization {
+            Normalization::None => Ok(()),
+            Normalization::Ln => write!(f, ", LayerNorm"),
+            Normalization::LnPre => write!(f, ", LayerNorm without weights"),
+        }
+    }
+}
+
 /// A head by layer and place, written `0.3`: layer 0, head 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeadId {

@@ -1,0 +1,162 @@
+//! `list` and `describe`: what a YAML file can name, from the same docs as the source.
+
+use crate::experiment::suggest;
+use crate::figure::FIGURES;
+use crate::input::INPUTS;
+use crate::kind::Kind;
+use crate::measure::MEASURES;
+use crate::model::build::MODELS;
+use crate::model::build::wired::circuits::CIRCUITS;
+use crate::{Error, Result};
+use serde_json::Value;
+use std::fmt::Write;
+
+/// What `list` and `describe` know of a kind, whatever it is a kind of.
+struct Entry {
+    category: &'static str,
+    name: &'static str,
+    doc: String,
+    schema: Value,
+    example: &'static str,
+    /// Columns of a measure's table after the keys.
+    columns: Vec<String>,
+}
+
+fn entry<T: ?Sized>(category: &'static str, kind: &Kind<T>) -> Entry {
+    let schema = (kind.schema)().to_value();
+    Entry { category, name: kind.name, doc: kind.doc(), schema, example: kind.example, columns: Vec::new() }
+}
+
+fn entries() -> Vec<Entry> {
+    let mut all: Vec<Entry> = MODELS.iter().map(|kind| entry("model", kind)).collect();
+    all.extend(INPUTS.iter().map(|kind| entry("input", kind)));
+    for kind in MEASURES {
+        let measure = (kind.parse)(Value::Object(serde_json::Map::new()));
+        let columns = measure.map(|m| m.columns().iter_names().map(ToString::to_string).collect()).unwrap_or_default();
+        all.push(Entry { columns, ..entry("measure", kind) });
+    }
+    all.extend(FIGURES.iter().map(|kind| entry("figure", kind)));
+    all
+}
+
+/// One line for each kind and each wired circuit.
+pub(super) fn list() -> String {
+    let mut text = String::new();
+    let entries = entries();
+    for (category, title) in [
+        ("model", "Kinds of model (models: NAME: kind:)"),
+        ("input", "Kinds of input (inputs: NAME: kind:)"),
+        ("measure", "Measures (cells: - measure:)"),
+        ("figure", "Figures (cells: - figure:)"),
+    ] {
+        let of_category = entries.iter().filter(|entry| entry.category == category);
+        section(&mut text, title, of_category.map(|entry| (entry.name, first_sentence(&entry.doc))));
+    }
+    section(
+        &mut text,
+        "Wired circuits (kind: wired, circuit:)",
+        CIRCUITS.iter().map(|preset| (preset.name, first_sentence(preset.description))),
+    );
+    text.push_str("`describe NAME` explains one of them.\n");
+    text
+}
+
+fn section(text: &mut String, title: &str, lines: impl Iterator<Item = (&'static str, String)>) {
+    let _ = writeln!(text, "{title}");
+    for (name, summary) in lines {
+        let _ = writeln!(text, "  {name:<18} {summary}");
+    }
+    text.push('\n');
+}
+
+fn first_sentence(doc: &str) -> String {
+    let paragraph = doc.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+    paragraph.split_once(". ").map_or(paragraph.trim_end_matches('.'), |(sentence, _)| sentence).to_string()
+}
+
+/// Explains `[NAME]`, `[circuit, NAME]`, or `[measure, NAME]` and the like.
+///
+/// # Errors
+/// [`Error::Invalid`] if nothing is called that.
+pub(super) fn describe(words: &[String]) -> Result<String> {
+    let (category, name) = match words {
+        [category, name] => (Some(category.as_str()), name.as_str()),
+        [name] => (None, name.as_str()),
+        _ => (None, ""),
+    };
+    if matches!(category, None | Some("circuit"))
+        && let Some(preset) = CIRCUITS.iter().find(|preset| preset.name == name)
+    {
+        return Ok(format!("# {}\n{}", preset.description.trim().replace('\n', "\n# "), preset.text));
+    }
+    let entries = entries();
+    let wanted = |entry: &&Entry| entry.name == name && category.is_none_or(|category| category == entry.category);
+    let found: Vec<_> = entries.iter().filter(wanted).collect();
+    if found.is_empty() {
+        let names = entries.iter().map(|entry| entry.name).chain(CIRCUITS.iter().map(|preset| preset.name));
+        let hint = suggest(name, names).map_or("`list` shows all".to_string(), |name| format!("did you mean `{name}`?"));
+        return Err(Error::invalid(format!("nothing is called `{}`; {hint}", words.join(" "))));
+    }
+    Ok(found.into_iter().map(card).collect::<Vec<_>>().join("\n"))
+}
+
+fn card(entry: &Entry) -> String {
+    let mut text = format!("{} `{}`\n\n{}\n", entry.category, entry.name, entry.doc);
+    let properties = entry.schema.get("properties").and_then(Value::as_object);
+    if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
+        let required = entry.schema.get("required").and_then(Value::as_array);
+        text.push_str("\nParameters:\n");
+        for (name, schema) in properties {
+            let is_required = required.is_some_and(|list| list.iter().any(|item| item == name));
+            let default = schema.get("default").filter(|default| !default.is_null());
+            let note = match (is_required, default) {
+                (true, _) => "required".to_string(),
+                (false, Some(default)) => format!("default {default}"),
+                (false, None) => "optional".to_string(),
+            };
+            let _ = writeln!(text, "  {name}: {} ({note})", type_of(schema));
+            for line in schema.get("description").and_then(Value::as_str).unwrap_or_default().lines() {
+                let _ = writeln!(text, "      {line}");
+            }
+        }
+    }
+    if !entry.columns.is_empty() {
+        let _ = writeln!(text, "\nColumns after the keys (model, swept parameters, replicate):\n  {}", entry.columns.join(", "));
+    }
+    let _ = write!(text, "\nExample:\n");
+    for line in entry.example.trim_end().lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    text
+}
+
+/// The type of a parameter in words: `integer ≥ 1`, `gaussian | xavier`, `list of string`.
+fn type_of(schema: &Value) -> String {
+    let alternatives = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
+    if let Some(alternatives) = alternatives {
+        let mut names: Vec<_> = alternatives.iter().map(type_of).filter(|name| name != "null").collect();
+        names.dedup();
+        return names.join(" | ");
+    }
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        return values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" | ");
+    }
+    if let Some(value) = schema.get("const") {
+        return value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    }
+    let name = match schema.get("type") {
+        Some(Value::String(name)) => name.as_str(),
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).find(|name| *name != "null").unwrap_or("any"),
+        _ => "any",
+    };
+    if name == "array" {
+        return format!("list of {}", schema.get("items").map_or_else(|| "any".to_string(), type_of));
+    }
+    let mut text = if name == "object" { "map" } else { name }.to_string();
+    for (key, sign) in [("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")] {
+        if let Some(limit) = schema.get(key).filter(|limit| !(name == "integer" && key == "minimum" && **limit == 0)) {
+            let _ = write!(text, " {sign} {limit}");
+        }
+    }
+    text
+}

@@ -1,0 +1,154 @@
+use super::run::Progress;
+use crate::figure::{Drawing, FIGURES};
+use crate::kind::Kind;
+use crate::query::{self, Tables};
+use crate::report::{Block, Report, render};
+use crate::store::{Artifact, CellRecord, Manifest, Staging, read_parquet};
+use crate::{Error, Result};
+use rayon::prelude::*;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Figures and report, ready to be written.
+#[derive(Debug)]
+pub struct Presented {
+    /// Path within the results folder, and content.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Presented {
+    /// Writes the files, and their hashes into the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, manifest: &mut Manifest, staging: &Staging) -> Result<()> {
+        self.files.iter().try_for_each(|(path, bytes)| staging.write(path, bytes))?;
+        manifest.artifacts = self.files.iter().map(|(path, bytes)| Artifact::new(path, bytes)).collect();
+        Ok(())
+    }
+}
+
+/// Draws all figures and the report from what a run computed: its manifest and its tables. Nothing is computed but the queries of
+/// the figures.
+///
+/// # Errors
+/// [`Error::Figure`] with the figure's number if its data cannot be drawn.
+pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dyn Progress) -> Result<Presented> {
+    let figures: Vec<_> = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).collect();
+    progress.phase("drawing", figures.len());
+    let drawings: Vec<(String, Drawing)> = figures
+        .par_iter()
+        .enumerate()
+        .map(|(index, cell)| {
+            let CellRecord::Figure { figure, name, title, sql, parameters, .. } = cell else {
+                unreachable!("only figures are drawn")
+            };
+            let number = index + 1;
+            let drawing = draw(figure, title, sql, parameters, tables)
+                .map_err(|error| Error::Figure(format!("figure {number} ({name}) cannot be drawn: {error}")))?;
+            progress.step(name);
+            Ok((format!("figures/{number:02}-{name}"), drawing))
+        })
+        .collect::<Result<_>>()?;
+
+    let report = report(manifest, tables, source, &drawings)?;
+    let mut files = Vec::new();
+    for (path, drawing) in drawings {
+        files.push((format!("{path}.svg"), drawing.svg.into_bytes()));
+        files.push((format!("{path}.png"), drawing.png));
+    }
+    files.push(("report.html".to_string(), report.into_bytes()));
+    Ok(Presented { files })
+}
+
+fn draw(figure: &str, title: &str, sql: &str, parameters: &Value, tables: &Tables) -> Result<Drawing> {
+    let kind = Kind::find(FIGURES, figure).ok_or_else(|| Error::Figure(format!("there is no figure `{figure}`")))?;
+    let figure = (kind.parse)(parameters.clone()).map_err(|error| Error::Figure(error.to_string()))?;
+    figure.draw(&query::select(sql, tables)?, title)
+}
+
+fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(String, Drawing)]) -> Result<String> {
+    let mut drawings = drawings.iter().enumerate();
+    let mut blocks = Vec::with_capacity(manifest.cells.len());
+    for cell in &manifest.cells {
+        blocks.push(match cell {
+            CellRecord::Text { markdown } => Block::Text { markdown },
+            CellRecord::Measure { table, measure, models, input } => {
+                let input = input.as_ref().map_or(String::new(), |input| format!(" on `{input}`"));
+                let caption = format!("measure `{measure}` of {}{input}", models.join(", "));
+                table_block(table, caption, None, tables)?
+            }
+            CellRecord::Query { table, sql } => table_block(table, String::new(), Some(sql), tables)?,
+            CellRecord::Figure { title, caption, .. } => {
+                let (index, (path, drawing)) = drawings.next().expect("every figure was drawn");
+                Block::Figure { number: index + 1, title, caption: caption.as_deref(), svg: &drawing.svg, path: format!("{path}.svg") }
+            }
+            CellRecord::Claim { statement, check, holds, numbers } => Block::Claim {
+                statement,
+                check,
+                holds: *holds,
+                numbers: numbers.iter().map(|(name, value)| (name.clone(), shown(value))).collect(),
+            },
+        });
+    }
+    render(&Report {
+        title: &manifest.title,
+        about: manifest.about.as_deref(),
+        blocks,
+        provenance: provenance(manifest),
+        source,
+    })
+}
+
+fn table_block<'a>(name: &'a str, caption: String, query: Option<&'a str>, tables: &'a Tables) -> Result<Block<'a>> {
+    let data = tables.get(name).ok_or_else(|| Error::invalid(format!("there is no table `{name}`")))?;
+    Ok(Block::Table { name, caption, query, data, csv: format!("tables/{name}.csv"), folded: query.is_none() })
+}
+
+fn provenance(manifest: &Manifest) -> Vec<(String, String)> {
+    let mut lines = vec![
+        ("Made by".to_string(), manifest.program.clone()),
+        ("Experiment".to_string(), manifest.file.clone()),
+        ("Seed".to_string(), manifest.seed.to_string()),
+    ];
+    lines.extend(manifest.git_revision.iter().map(|revision| ("Git revision".to_string(), revision.clone())));
+    lines.extend(manifest.overrides.iter().map(|(path, value)| (format!("--set {path}"), value.to_string())));
+    let mut previous = None;
+    for record in &manifest.models {
+        if previous == Some(&record.model) {
+            continue;
+        }
+        previous = Some(&record.model);
+        let built = manifest.models.iter().filter(|other| other.model == record.model).count();
+        let times = if built > 1 { format!(" ({built} models)") } else { String::new() };
+        lines.push((format!("Model {}", record.model), format!("{}: {}{times}", record.kind, record.shape)));
+    }
+    lines
+}
+
+/// Draws figures and report of a results folder again from its stored tables, computing nothing, and puts them in place.
+///
+/// # Errors
+/// [`Error::File`] if the folder holds no results or a table is damaged; the folder is left as it was then.
+pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
+    let mut manifest = Manifest::read(folder)?;
+    let read = |path: &str| fs::read(folder.join(path)).map_err(Error::io(folder.join(path)));
+    let source = read("experiment.yaml")?;
+    let mut tables = Tables::new();
+    let staging = Staging::new(folder)?;
+    for name in manifest.tables.keys() {
+        tables.insert(name.clone(), read_parquet(&folder.join(format!("tables/{name}.parquet")))?);
+        for path in [format!("tables/{name}.csv"), format!("tables/{name}.parquet")] {
+            staging.write(&path, &read(&path)?)?;
+        }
+    }
+    let presented = present(&manifest, &tables, &String::from_utf8_lossy(&source), progress)?;
+    presented.write(&mut manifest, &staging)?;
+    staging.write("experiment.yaml", &source)?;
+    staging.write("run.json", &read("run.json")?)?;
+    staging.write("manifest.json", manifest.to_json().as_bytes())?;
+    staging.publish()?;
+    progress.finish();
+    Ok(manifest)
+}
