@@ -121,7 +121,8 @@ fn card(entry: &Entry) -> String {
         }
     }
     if !entry.columns.is_empty() {
-        let _ = writeln!(text, "\nColumns after the keys (model, swept parameters, replicate):\n  {}", entry.columns.join(", "));
+        let _ =
+            writeln!(text, "\nColumns after the keys (model, swept parameters, replicate):\n  {}", entry.columns.join(", "));
     }
     let _ = write!(text, "\nExample:\n");
     for line in entry.example.trim_end().lines() {

@@ -82,7 +82,13 @@ fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(Strin
             CellRecord::Query { table, sql } => table_block(table, String::new(), Some(sql), tables)?,
             CellRecord::Figure { title, caption, .. } => {
                 let (index, (path, drawing)) = drawings.next().expect("every figure was drawn");
-                Block::Figure { number: index + 1, title, caption: caption.as_deref(), svg: &drawing.svg, path: format!("{path}.svg") }
+                Block::Figure {
+                    number: index + 1,
+                    title,
+                    caption: caption.as_deref(),
+                    svg: &drawing.svg,
+                    path: format!("{path}.svg"),
+                }
             }
             CellRecord::Claim { statement, check, holds, numbers } => Block::Claim {
                 statement,

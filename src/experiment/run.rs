@@ -169,10 +169,8 @@ fn measure(experiment: &Experiment, progress: &dyn Progress) -> Result<HashMap<u
         })
         .collect();
     let uses = |instance: &Instance, cell: &MeasureCell| cell.models.iter().any(|name| name == instance.name);
-    let instances: Vec<_> = instances(experiment)
-        .into_iter()
-        .filter(|instance| cells.iter().any(|(_, cell)| uses(instance, cell)))
-        .collect();
+    let instances: Vec<_> =
+        instances(experiment).into_iter().filter(|instance| cells.iter().any(|(_, cell)| uses(instance, cell))).collect();
     let steps = instances.iter().map(|i| cells.iter().filter(|(_, cell)| uses(i, cell)).count()).sum();
     progress.phase("measuring", steps);
 
@@ -212,12 +210,7 @@ fn key_names(schema: &Schema) -> impl Iterator<Item = &str> {
     schema.iter_names().take(last + 1).map(|name| name.as_str())
 }
 
-fn measure_one<'a>(
-    instance: &Instance,
-    cell: &'a MeasureCell,
-    model: &Transformer,
-    inputs: &Inputs<'a>,
-) -> Result<DataFrame> {
+fn measure_one<'a>(instance: &Instance, cell: &'a MeasureCell, model: &Transformer, inputs: &Inputs<'a>) -> Result<DataFrame> {
     let batch = cell.input.as_deref().map(|name| inputs.get(name, model.config().d_vocab)).transpose()?;
     let values = cell.measure.compute(model, batch.as_deref())?;
     let rows = values.height();

@@ -1,0 +1,209 @@
+//! Every tensor against the reference made with TransformerLens (tests/oracle/README.md), and against the whole reference where it
+//! lies beside the repository. Run with `--nocapture` to see each tensor's largest error.
+
+mod common;
+
+use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
+use attn_circuits::circuit::composition::{Channel, composition};
+use attn_circuits::circuit::head_scores::head_scores;
+use attn_circuits::circuit::loss::predictions;
+use attn_circuits::model::{Keep, Transformer};
+use common::{batch, model, tensors};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Compares tensors, prints their largest errors, and remembers those beyond tolerance.
+#[derive(Default)]
+struct Comparison {
+    compared: usize,
+    failed: Vec<String>,
+}
+
+impl Comparison {
+    fn check(&mut self, name: &str, found: ArrayViewD<f64>, expected: ArrayViewD<f64>, absolute: f64, relative: f64) {
+        assert_eq!(found.shape(), expected.shape(), "{name}");
+        let (mut worst, mut good) = (0.0f64, true);
+        for (&found, &expected) in found.iter().zip(expected.iter()) {
+            if expected.is_finite() && found.is_finite() {
+                let error = (found - expected).abs();
+                worst = worst.max(error);
+                good &= error <= absolute + relative * expected.abs();
+            } else {
+                good &= found == expected || (found.is_nan() && expected.is_nan());
+            }
+        }
+        println!("  {name:<28} largest error {worst:.2e}{}", if good { "" } else { "  TOO LARGE" });
+        self.compared += 1;
+        if !good {
+            self.failed.push(format!("{name}: {worst:e}"));
+        }
+    }
+}
+
+fn wide<D: ndarray::Dimension>(a: ndarray::Array<f32, D>) -> ArrayD<f64> {
+    a.mapv(f64::from).into_dyn()
+}
+
+fn stacked<D: ndarray::Dimension>(layers: &[ndarray::Array<f32, D>]) -> ArrayD<f64> {
+    let layers: Vec<_> = layers.iter().map(|a| a.mapv(f64::from).into_dyn()).collect();
+    let views: Vec<_> = layers.iter().map(|a| a.view()).collect();
+    ndarray::stack(Axis(0), &views).expect("layers have equal shapes")
+}
+
+fn composition_tensor(model: &Transformer, channel: Channel) -> ArrayD<f64> {
+    let config = model.config();
+    let mut tensor = ArrayD::zeros(IxDyn(&[config.n_layers, config.n_heads, config.n_layers, config.n_heads]));
+    for pair in composition(model).unwrap().into_iter().filter(|pair| pair.channel == channel) {
+        let place = [pair.from.layer, pair.from.head, pair.to.layer, pair.to.head];
+        tensor[IxDyn(&place)] = pair.value.map_or(f64::NAN, |value| value.score);
+    }
+    tensor
+}
+
+/// The loss entries of a forward pass `[B, n − 1]` against logits that were kept.
+fn check_forward(
+    comparison: &mut Comparison,
+    model: &Transformer,
+    tokens: &ArrayD<f64>,
+    expected: &BTreeMap<String, ArrayD<f64>>,
+    names: [&str; 2],
+) {
+    let batch = batch(tokens);
+    let logits = model.run(&batch, Keep { logits: true, ..Keep::NOTHING }).unwrap().logits.unwrap();
+    let loss = predictions(logits.view(), batch.tokens()).loss.into_dyn();
+    comparison.check(names[0], wide(logits).view(), expected[names[0]].view(), 2e-4, 1e-4);
+    comparison.check(names[1], loss.view(), expected[names[1]].view(), 2e-4, 1e-4);
+}
+
+fn check_folder(folder: &Path, weights: &Path) -> Comparison {
+    let mut comparison = Comparison::default();
+    let model = model("import", json!({ "weights": weights.join("weights.safetensors") }));
+    let inputs = tensors(&folder.join("inputs.safetensors"));
+    let expected = tensors(&folder.join("expected_f64.safetensors"));
+    let heads: Vec<_> = model.config().heads().collect();
+
+    check_forward(&mut comparison, &model, &inputs["tokens"], &expected, ["logits", "loss"]);
+    check_forward(&mut comparison, &model, &inputs["tokens_rep"], &expected, ["rep.logits", "rep.loss"]);
+    let cache = model.run(&batch(&inputs["tokens"]), Keep::ALL).unwrap();
+    for (name, found) in [
+        ("resid", stacked(&cache.residual)),
+        ("scores", stacked(&cache.scores)),
+        ("pattern", stacked(&cache.patterns)),
+        ("z", stacked(&cache.z)),
+        ("result", stacked(&cache.results)),
+    ] {
+        if let Some(expected) = expected.get(name) {
+            comparison.check(name, found.view(), expected.view(), 2e-4, 1e-4);
+        }
+    }
+    for (name, channel) in [("comp.Q", Channel::Q), ("comp.K", Channel::K), ("comp.V", Channel::V)] {
+        comparison.check(name, composition_tensor(&model, channel).view(), expected[name].view(), 1e-5, 0.0);
+    }
+
+    let repeated = batch(&inputs["tokens_rep"]);
+    for (name, method) in [("zero", Method::Zero), ("mean_batch_pos", Method::Mean), ("mean_batch", Method::MeanPerPosition)] {
+        let name = format!("ablate.{name}.loss");
+        let interventions: Vec<_> =
+            heads.iter().map(|&id| Ablation { heads: vec![id], method, patterns: Patterns::Recomputed }).collect();
+        let found = ablate(&model, &repeated, &interventions).unwrap();
+        let expected = expected[&name].mean_axis(Axis(2)).unwrap();
+        let mut by_head = ArrayD::zeros(expected.shape());
+        for (id, ablated) in heads.iter().zip(&found.ablated) {
+            by_head.index_axis_mut(Axis(0), id.layer).index_axis_mut(Axis(0), id.head).assign(&ablated.loss);
+        }
+        comparison.check(&name, by_head.view(), expected.view(), 1e-4, 0.0);
+    }
+
+    for score in head_scores(&model, &repeated).unwrap() {
+        let Some(name) = score.score.name.strip_prefix("tl_") else { continue };
+        let (kind, convention) = name.split_at(name.find("_mul").or(name.find("_abs")).unwrap());
+        let kind = if kind == "induction" { "induction_head".to_string() } else { format!("{kind}_head") };
+        let name = format!("detect.{kind}.{}", &convention[1..]);
+        let found = score.value.unwrap().into_dyn();
+        let tolerance = if convention.contains("abs") { 1.001e-3 } else { 1e-5 };
+        let expected = expected[&name].mean_axis(Axis(0)).unwrap();
+        comparison.check(&name, found.view(), expected.view(), tolerance, 0.0);
+    }
+
+    let processed = folder.join("processed_weights.safetensors");
+    if processed.exists() {
+        let config = folder.join("processed_config.json");
+        let model = common::model("import", json!({ "weights": processed, "config": config }));
+        check_forward(&mut comparison, &model, &inputs["tokens"], &expected, ["processed.logits", "processed.loss"]);
+    }
+    comparison
+}
+
+fn check_root(root: &Path, folders: &[&str]) {
+    let mut failed = Vec::new();
+    for name in folders {
+        println!("{name}");
+        let folder = root.join(name);
+        let comparison = check_folder(&folder, &folder);
+        assert!(comparison.compared >= 22, "{name}: only {} tensors compared", comparison.compared);
+        failed.extend(comparison.failed.iter().map(|failure| format!("{name}: {failure}")));
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[test]
+fn the_copied_reference_agrees() {
+    let root = Path::new("tests/oracle");
+    check_root(root, &["one_layer", "two_layer", "shortformer", "layernorm", "layernorm_pre", "rotary", "handwired"]);
+}
+
+/// The whole reference, where it lies beside the repository; the copied part above is always compared.
+#[test]
+fn the_whole_reference_agrees_where_it_is_there() {
+    let root = PathBuf::from("../shared/oracle");
+    if !root.is_dir() {
+        println!("no {} on this machine: only the copied part is compared", root.display());
+        return;
+    }
+    let mut folders: Vec<String> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("weights.safetensors").exists())
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
+    folders.sort();
+    check_root(&root, &folders.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Composition through training, checkpoint by checkpoint, where the reference is there.
+#[test]
+fn checkpoints_agree_where_they_are_there() {
+    let root = Path::new("../shared/oracle/trained_checkpoints");
+    if !root.is_dir() {
+        println!("no {} on this machine", root.display());
+        return;
+    }
+    let expected = tensors(&root.join("expected_f64.safetensors"));
+    let tokens = batch(&tensors(&root.join("inputs.safetensors"))["tokens_rep"]);
+    let mut comparison = Comparison::default();
+    for (index, step) in expected["steps"].iter().enumerate() {
+        let weights = root.join(format!("step_{:05}.safetensors", *step as usize));
+        if !weights.exists() {
+            // The last step is the model `trained`.
+            continue;
+        }
+        let model = model("import", json!({ "weights": weights, "config": root.join("config.json") }));
+        for (name, channel) in [("comp.Q", Channel::Q), ("comp.K", Channel::K), ("comp.V", Channel::V)] {
+            let expected = expected[name].index_axis(Axis(0), index);
+            comparison.check(&format!("step {step} {name}"), composition_tensor(&model, channel).view(), expected, 1e-5, 0.0);
+        }
+        for score in head_scores(&model, &tokens).unwrap() {
+            let names = [
+                ("tl_induction_mul", "detect.induction_head.mul"),
+                ("tl_previous_token_mul", "detect.previous_token_head.mul"),
+                ("tl_duplicate_token_mul", "detect.duplicate_token_head.mul"),
+            ];
+            let Some((_, name)) = names.iter().find(|(ours, _)| *ours == score.score.name) else { continue };
+            let expected = expected[*name].index_axis(Axis(0), index);
+            comparison.check(&format!("step {step} {name}"), score.value.unwrap().into_dyn().view(), expected, 1e-5, 0.0);
+        }
+    }
+    assert!(comparison.compared >= 60 && comparison.failed.is_empty(), "{:#?}", comparison.failed);
+}
