@@ -2,6 +2,8 @@
 
 pub mod build;
 mod config;
+pub mod export;
+pub(crate) mod tensor_file;
 mod weights;
 
 pub use config::{ModelConfig, Normalization, Positions};
