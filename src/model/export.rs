@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// Writes `weights.safetensors` and `config.json` into `folder`, which is made if need be.
 ///
-/// Importing them gives the same model, and TransformerLens opens them: a model without positions is written as one with rotary
-/// positions of no dimension, since TransformerLens has no name for it. The bytes depend on the model alone. Each file is
+/// Importing them gives the same model, and TransformerLens reads these names and settings. It has no name for a model without
+/// positions, which is therefore written as one whose rotary positions turn no dimension. The bytes depend on the model alone. Each file is
 /// renamed into place when it is complete.
 ///
 /// # Errors

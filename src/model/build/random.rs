@@ -8,7 +8,7 @@ use ndarray::{Array, Array1, Dimension, Ix2, Ix3};
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand_distr::{Distribution as _, StandardNormal, StandardUniform};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A model with independent random weights, as at the start of training.
@@ -38,6 +38,9 @@ pub struct Random {
     #[schemars(range(min = 1))]
     pub context: usize,
     /// How the standard deviation of the weights depends on their shape.
+    ///
+    /// `fan_in` and `fan_out` are counted as TransformerLens does: for `W_E`, `W_pos` and `W_U` rows and columns; for `W_Q`,
+    /// `W_K` and `W_V` `d_model` and `heads · d_head`; for `W_O` `d_head` and `heads · d_model`.
     #[serde(default)]
     pub init: Init,
     /// Normal, or uniform with the same standard deviation. Only with `xavier` and `kaiming`; default: `normal`.
@@ -56,6 +59,7 @@ pub struct Random {
     pub positions: PositionScheme,
     /// With `positions: rotary`: how many coordinates of a head are rotated; even. Default: all.
     #[serde(default)]
+    #[schemars(range(min = 2))]
     pub rotary_dim: Option<usize>,
     /// With `positions: rotary`: pair i turns by position · base^(−2i/`rotary_dim`). Default: 10000.
     #[serde(default)]
@@ -71,10 +75,7 @@ pub struct Random {
 }
 
 /// How the standard deviation of the weights depends on their shape.
-///
-/// `fan_in` and `fan_out` are counted as TransformerLens does: for `W_E`, `W_pos` and `W_U` rows and columns; for `W_Q`, `W_K`
-/// and `W_V` `d_model` and `heads · d_head`; for `W_O` `d_head` and `heads · d_model`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Init {
     /// Normal with standard deviation `std` everywhere.
@@ -87,7 +88,7 @@ pub enum Init {
 }
 
 /// The shape of the distribution of weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Distribution {
     /// Gaussian.
@@ -98,7 +99,7 @@ pub enum Distribution {
 }
 
 /// Where positions enter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PositionScheme {
     /// A position embedding is added to the token embedding.
@@ -113,7 +114,7 @@ pub enum PositionScheme {
 }
 
 /// Normalisation of the stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LayerNorms {
     /// None: the stream is linear.
@@ -184,8 +185,8 @@ impl Random {
             PositionScheme::Shortformer => Positions::Shortformer,
             PositionScheme::Rotary => {
                 let dim = self.rotary_dim.unwrap_or(d_head);
-                if dim % 2 == 1 || dim > d_head {
-                    let text = format!("rotary_dim must be even and at most d_head = {d_head}, and is {dim}");
+                if dim == 0 || dim % 2 == 1 || dim > d_head {
+                    let text = format!("rotary_dim must be even, from 2 to d_head = {d_head}, and is {dim}");
                     return Err(Error::parameter(if self.rotary_dim.is_some() { "rotary_dim" } else { "positions" }, text));
                 }
                 Positions::Rotary { dim, base: self.rotary_base.unwrap_or(10_000.0), adjacent_pairs: false }

@@ -93,6 +93,8 @@ fn impossible_options_are_refused_by_name() {
         (json!({ "rotary_dim": 4 }), "rotary_dim"),
         (json!({ "positions": "rotary", "rotary_dim": 5 }), "rotary_dim"),
         (json!({ "positions": "rotary", "rotary_dim": 18 }), "rotary_dim"),
+        (json!({ "positions": "rotary", "rotary_dim": 0 }), "rotary_dim"),
+        (json!({ "positions": "rotary", "d_head": 5 }), "positions"),
     ] {
         match random(overrides.clone()).config(Path::new(".")).unwrap_err() {
             Error::Parameter { path: found, .. } => assert_eq!(found, path, "{overrides}"),

@@ -16,11 +16,26 @@ pub struct Preset {
 }
 
 /// All presets.
-pub static CIRCUITS: &[Preset] = &[Preset {
-    name: "induction",
-    description: "Induction by K-composition: a previous-token head, and a head that finds the earlier copy of the current token.",
-    text: include_str!("circuits/induction.yaml"),
-}];
+pub static CIRCUITS: &[Preset] = &[
+    Preset {
+        name: "induction",
+        description: "Induction by K-composition: a previous-token head, and a head that finds the earlier copies of the current \
+                      token and predicts what came after them.",
+        text: include_str!("circuits/induction.yaml"),
+    },
+    Preset {
+        name: "pointer-arithmetic",
+        description: "Induction by Q-composition: a duplicate-token head hands over where the current token stood before, and a \
+                      second head looks one position further.",
+        text: include_str!("circuits/pointer-arithmetic.yaml"),
+    },
+    Preset {
+        name: "previous-of-previous",
+        description: "A virtual head by V-composition: two previous-token heads in sequence say which token stood two positions \
+                      before.",
+        text: include_str!("circuits/previous-of-previous.yaml"),
+    },
+];
 
 impl Preset {
     /// The preset called `name`.

@@ -1,3 +1,5 @@
+mod behaviour;
+
 use super::*;
 use crate::kind::schema_of;
 use crate::model::Head;
@@ -216,6 +218,14 @@ fn deviations_do_not_disturb_each_other() {
     assert_ne!(both.head(0, 1).w_q, both.head(1, 1).w_q);
     assert_ne!(both.head(0, 1).w_q, both.head(0, 2).w_q);
 
+    // No two heads share a draw.
+    let mut twins = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\n", CIRCUITS[0].text));
+    let mut twin = twins.heads.as_ref().unwrap()[0].clone();
+    twin.name = None;
+    twins.heads.as_mut().unwrap().push(twin);
+    let twins = build(&twins);
+    assert_ne!(twins.head(0, 0).w_v, twins.head(0, 1).w_v);
+
     // Twice the noise is the same draw, twice as large.
     let plain = double(build(&induction(json!({}))).w_e());
     let single = double(noisy.w_e()) - &plain;
@@ -343,7 +353,8 @@ fn errors_name_the_place_and_what_is_there() {
         (
             induction(json!({ "circuit": "inducton" })),
             "circuit",
-            "there is no circuit `inducton`; did you mean `induction`? (known: induction)",
+            "there is no circuit `inducton`; did you mean `induction`? \
+             (known: induction, pointer-arithmetic, previous-of-previous)",
         ),
         (
             induction(json!({ "heads": [] })),
@@ -384,7 +395,8 @@ fn no_number_overflows() {
 fn a_layout_without_heads_or_positions_is_a_model() {
     let kind = parse("{ vocab: 4, context: 3, residual: { token: vocab, output: vocab }, heads: [], distractors: 2 }");
     let model = build(&kind);
-    assert_eq!((model.config().n_layers, model.config().positions), (0, Positions::None));
+    let config = model.config();
+    assert_eq!((config.n_layers, config.n_heads, config.positions), (0, 0, Positions::None));
     assert!(model.w_pos().is_none());
 }
 
@@ -393,7 +405,10 @@ fn the_schema_is_closed_and_knows_the_presets() {
     let schema = schema_of::<Wired>().to_value();
     assert_eq!(schema["additionalProperties"], json!(false));
     assert_eq!(schema["required"], json!(["vocab", "context"]));
-    assert_eq!(schema["properties"]["circuit"]["enum"], json!(["induction", null]));
+    assert_eq!(
+        schema["properties"]["circuit"]["enum"],
+        json!(["induction", "pointer-arithmetic", "previous-of-previous", null])
+    );
     assert!(schema["properties"]["circuit"]["description"].as_str().unwrap().starts_with("A preset"));
     let head = &schema["properties"]["heads"]["items"];
     assert_eq!(head["required"], json!(["layer", "query", "key", "value"]));
