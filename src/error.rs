@@ -11,6 +11,14 @@ pub enum Error {
     /// A value that the caller gave is out of its domain; the text says which and what is allowed.
     #[error("{0}")]
     Invalid(String),
+    /// A parameter in an experiment file is wrong; `path` finds it there, below the object that it belongs to.
+    #[error("{path}: {message}")]
+    Parameter {
+        /// Where the parameter stands: `heads[1].key.from`.
+        path: String,
+        /// What is wrong with it, and what to do.
+        message: String,
+    },
     /// An array does not have the shape that the rest of the model implies.
     #[error("{name} has shape {found:?}, but the configuration asks for {expected:?}")]
     Shape {
@@ -52,6 +60,11 @@ impl Error {
     /// An [`Error::Invalid`] from anything that prints.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
+    }
+
+    /// An [`Error::Parameter`] about the parameter at `path`.
+    pub fn parameter(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Parameter { path: path.into(), message: message.into() }
     }
 
     /// An [`Error::File`] about `path`.

@@ -1,5 +1,12 @@
 //! Token sequences: what `inputs:` of an experiment can hold.
 
+mod repeated_tokens;
+mod tokens;
+
+pub use repeated_tokens::RepeatedTokens;
+pub use tokens::Tokens;
+
+use crate::kind;
 use crate::kind::Kind;
 use crate::stream::Stream;
 use crate::{Error, Result};
@@ -118,4 +125,39 @@ pub trait InputKind: Send + Sync + Debug {
 }
 
 /// All kinds of input.
-pub static INPUTS: &[Kind<dyn InputKind>] = &[];
+pub static INPUTS: &[Kind<dyn InputKind>] = &[kind!(dyn InputKind, RepeatedTokens), kind!(dyn InputKind, Tokens)];
+
+impl InputShape {
+    /// Checks that a vocabulary holds the tokens.
+    fn check_vocab(&self, d_vocab: usize) -> Result<()> {
+        if d_vocab >= self.min_vocab {
+            return Ok(());
+        }
+        let needed = self.min_vocab;
+        Err(Error::invalid(format!("the input needs a vocabulary of at least {needed}, but the model has one of {d_vocab}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn every_example_parses_into_its_kind() {
+        for kind in INPUTS {
+            let inputs: serde_json::Map<String, Value> = serde_yaml::from_str(kind.example).unwrap();
+            let mut input = inputs.into_iter().next().unwrap().1;
+            assert_eq!(input.as_object_mut().unwrap().remove("kind").unwrap(), kind.name);
+            (kind.parse)(input).unwrap().shape(Path::new(".")).unwrap();
+            assert!(!kind.doc().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_schema_bounds_every_token() {
+        let schema = (Kind::find(INPUTS, "tokens").unwrap().schema)().to_value();
+        let token = &schema["properties"]["tokens"]["items"]["items"];
+        assert_eq!((token["minimum"].as_u64(), token["maximum"].as_u64()), (Some(0), Some(u32::MAX.into())), "{schema:#}");
+    }
+}

@@ -4,7 +4,9 @@ mod attention;
 pub mod build;
 mod cache;
 mod config;
+pub mod export;
 mod forward;
+pub(crate) mod tensor_file;
 mod weights;
 
 pub use cache::{Cache, Keep};

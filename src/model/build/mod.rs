@@ -1,9 +1,19 @@
 //! Kinds of model: what `models:` of an experiment can hold.
 
+mod draw;
+mod import;
+mod random;
+pub mod wired;
+
+pub use import::Import;
+pub use random::Random;
+pub use wired::Wired;
+
 use super::{ModelConfig, Transformer};
-use crate::Result;
+use crate::kind;
 use crate::kind::Kind;
 use crate::stream::Stream;
+use crate::{Error, Result};
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -33,7 +43,80 @@ pub trait ModelKind: Send + Sync + Debug {
 
     /// Whether two replicates differ: false for a model without random draws.
     fn is_random(&self) -> bool;
+
+    /// What is known of the model's circuit, for kinds that wire one: theory is checked against it.
+    ///
+    /// # Errors
+    /// Those of [`ModelKind::config`].
+    fn wiring(&self) -> Result<Option<wired::Wiring>> {
+        Ok(None)
+    }
 }
 
 /// All kinds of model.
-pub static MODELS: &[Kind<dyn ModelKind>] = &[];
+pub static MODELS: &[Kind<dyn ModelKind>] =
+    &[kind!(dyn ModelKind, Wired), kind!(dyn ModelKind, Random), kind!(dyn ModelKind, Import)];
+
+/// A model with more weights is a slip of the pen: refusing it here keeps every later product of sizes from overflowing.
+const MAX_WEIGHTS: u128 = 1 << 40;
+
+/// Checks a configuration and that its weights can be counted, before anything multiplies its numbers.
+fn checked(config: ModelConfig) -> Result<ModelConfig> {
+    config.check()?;
+    let ModelConfig { n_layers, n_heads, d_model, d_head, d_vocab, n_ctx, .. } = config;
+    let product = |factors: &[usize]| factors.iter().fold(1u128, |all, &factor| all.saturating_mul(factor as u128));
+    let stream = product(&[d_vocab, d_model, 2]).saturating_add(product(&[n_ctx, d_model]));
+    let weights = stream.saturating_add(product(&[4, n_layers, n_heads, d_model, d_head]));
+    if weights > MAX_WEIGHTS {
+        let text = format!(
+            "the model would have {weights} weights (n_layers {n_layers}, n_heads {n_heads}, d_model {d_model}, d_head {d_head}, \
+             d_vocab {d_vocab}, n_ctx {n_ctx}); the limit is {MAX_WEIGHTS}"
+        );
+        return Err(Error::invalid(text));
+    }
+    Ok(config)
+}
+
+/// The candidate that `name` may be a misspelling of.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .min()
+        .filter(|&(distance, candidate)| distance <= (candidate.chars().count() / 3).max(1))
+        .map(|(_, candidate)| candidate)
+}
+
+/// "; did you mean `x`?" for the nearest candidate, or nothing.
+fn did_you_mean<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map(|candidate| format!("; did you mean `{candidate}`?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn every_example_parses_into_its_kind() {
+        for kind in MODELS {
+            let models: serde_json::Map<String, Value> = serde_yaml::from_str(kind.example).unwrap();
+            let mut model = models.into_iter().next().unwrap().1;
+            let fields = model.as_object_mut().unwrap();
+            assert_eq!(fields.remove("kind").unwrap(), kind.name);
+            // These belong to every kind of model.
+            fields.retain(|name, _| !["sweep", "replicates"].contains(&name.as_str()));
+            let parsed = (kind.parse)(model).unwrap();
+            if kind.name != "import" {
+                parsed.config(Path::new(".")).unwrap();
+            }
+            assert!(!kind.doc().is_empty());
+        }
+    }
+
+    #[test]
+    fn suggestions_are_near() {
+        let names = || ["previous", "position", "token"].into_iter();
+        assert_eq!(did_you_mean("previos", names()), "; did you mean `previous`?");
+        assert_eq!(did_you_mean("output", names()), "");
+    }
+}

@@ -1,0 +1,61 @@
+//! Random matrices.
+
+use faer::Mat;
+use ndarray::Array2;
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand::Rng;
+use ndarray_rand::rand_distr::StandardNormal;
+
+/// Independent standard normal numbers, `[rows, columns]`.
+pub(super) fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
+    Array2::random_using((rows, columns), StandardNormal, rng)
+}
+
+/// Orthonormal columns, `[rows, columns]` with `columns ≤ rows`, distributed evenly over all of them (by Haar's measure).
+///
+/// The QR decomposition of a Gaussian matrix, with the signs that make the diagonal of R positive: without them the
+/// distribution would depend on the sign convention of the algorithm.
+pub(super) fn haar(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
+    let draws = gaussian(rows, columns, rng);
+    let qr = Mat::from_fn(rows, columns, |row, column| draws[(row, column)]).qr();
+    let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+    Array2::from_shape_fn((rows, columns), |(row, column)| q[(row, column)] * r[(column, column)].signum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Stream;
+    use approx::assert_abs_diff_eq;
+
+    #[test]
+    fn haar_columns_are_orthonormal() {
+        for (rows, columns) in [(1, 1), (7, 7), (40, 40), (40, 13)] {
+            let q = haar(rows, columns, &mut Stream::new(1).rng("haar"));
+            let off = q.t().dot(&q) - Array2::<f64>::eye(columns);
+            assert!(off.iter().all(|value| value.abs() < 1e-12), "{rows} × {columns}: {off}");
+        }
+    }
+
+    /// By Haar's measure every entry has mean 0 and variance 1/n, and the trace has mean 0 and variance 1. An unfixed sign
+    /// shows in the first column, whose first entry Householder's algorithm gives always the same sign.
+    #[test]
+    fn haar_has_the_moments_of_the_uniform_distribution() {
+        let (n, draws) = (5, 4000);
+        let stream = Stream::new(2);
+        let (mut corner, mut square, mut trace, mut trace_square) = (0.0, 0.0, 0.0, 0.0);
+        for draw in 0..draws {
+            let q = haar(n, n, &mut stream.rng(draw.to_string()));
+            let diagonal = q.diag().sum();
+            corner += q[(0, 0)] / draws as f64;
+            square += q[(0, 0)].powi(2) / draws as f64;
+            trace += diagonal / draws as f64;
+            trace_square += diagonal * diagonal / draws as f64;
+        }
+        // Five standard errors each.
+        assert_abs_diff_eq!(corner, 0.0, epsilon = 5.0 * (0.2f64 / draws as f64).sqrt());
+        assert_abs_diff_eq!(square, 0.2, epsilon = 5.0 * 0.22 / (draws as f64).sqrt());
+        assert_abs_diff_eq!(trace, 0.0, epsilon = 5.0 / (draws as f64).sqrt());
+        assert_abs_diff_eq!(trace_square, 1.0, epsilon = 5.0 * 1.5 / (draws as f64).sqrt());
+    }
+}

@@ -1,0 +1,92 @@
+//! The wiring language: what `residual:` and `heads:` of a file hold.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The subspaces of a residual stream, and the heads that read and write them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Circuit {
+    pub residual: IndexMap<String, Size>,
+    pub heads: Vec<HeadSpec>,
+}
+
+/// The size of a subspace: `vocab`, `context`, or a number of dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Size {
+    /// One dimension a token, or one a position.
+    Of(SizeOf),
+    /// So many dimensions.
+    Dimensions(#[schemars(range(min = 1))] usize),
+}
+
+/// What the dimensions of a subspace stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SizeOf {
+    /// One dimension for each token of the vocabulary.
+    Vocab,
+    /// One dimension for each position of the context.
+    Context,
+}
+
+/// A head: attention from query to key, and what it moves.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeadSpec {
+    /// The layer, counted from 0. The heads of a layer are numbered in the order in which they are listed.
+    #[schemars(range(min = 0, max = 1000))]
+    pub layer: usize,
+    /// A name for messages and reports; no two heads may share one.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What the destination looks for.
+    pub query: Read,
+    /// What each source offers.
+    pub key: Read,
+    /// What is moved from source to destination.
+    pub value: Move,
+    /// The attention score where query and key are the same one-hot vector, after the division by the root of `d_head`.
+    /// A single match among n positions gets the attention e^sharpness / (e^sharpness + n − 1).
+    #[serde(default = "default_sharpness")]
+    #[schemars(range(min = -1e6, max = 1e6))]
+    pub sharpness: f64,
+}
+
+fn default_sharpness() -> f64 {
+    20.0
+}
+
+/// A subspace to read, perhaps shifted.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Read {
+    /// The subspace, by its name in `residual`.
+    pub from: String,
+    /// Turns the one-hot vector of i into that of i + shift; what falls off either end becomes zero.
+    #[serde(default)]
+    pub shift: i64,
+}
+
+/// A subspace to read and one to write.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// The subspace that is read at the source.
+    pub from: String,
+    /// The subspace that is written at the destination, of the same size.
+    pub to: String,
+    /// Factor on what is written. For a head that writes to `output` this is the logit that it gives the token.
+    #[serde(default = "default_scale")]
+    #[schemars(range(min = -1e6, max = 1e6))]
+    pub scale: f64,
+    /// Turns the one-hot vector of i into that of i + shift; what falls off either end becomes zero.
+    #[serde(default)]
+    pub shift: i64,
+}
+
+fn default_scale() -> f64 {
+    1.0
+}

@@ -1,0 +1,416 @@
+mod behaviour;
+
+use super::*;
+use crate::kind::schema_of;
+use crate::model::Head;
+use crate::stream::Stream;
+use ndarray::{Array1, Array2, ArrayView2, s};
+use serde_json::{Value, json};
+
+const VOCAB: usize = 7;
+const CONTEXT: usize = 5;
+
+fn parse(yaml: &str) -> Wired {
+    serde_yaml::from_str(yaml).unwrap()
+}
+
+fn induction(overrides: Value) -> Wired {
+    let mut value = json!({ "circuit": "induction", "vocab": VOCAB, "context": CONTEXT });
+    value.as_object_mut().unwrap().extend(overrides.as_object().unwrap().clone());
+    serde_json::from_value(value).unwrap()
+}
+
+fn build(kind: &Wired) -> Transformer {
+    kind.build(&BuildContext { base: Path::new("."), stream: Stream::new(11).child("wired") }).unwrap()
+}
+
+fn double(matrix: ArrayView2<f32>) -> Array2<f64> {
+    matrix.mapv(f64::from)
+}
+
+fn norm(matrix: &Array2<f64>) -> f64 {
+    matrix.iter().map(|value| value * value).sum::<f64>().sqrt()
+}
+
+fn ov(head: Head) -> Array2<f64> {
+    double(head.w_v).dot(&double(head.w_o))
+}
+
+fn qk(head: Head) -> Array2<f64> {
+    double(head.w_q).dot(&double(head.w_k).t())
+}
+
+/// Composition of head 0 of layer 0 with head 0 of layer 1: by query, key and value.
+fn composition(model: &Transformer) -> [f64; 3] {
+    let (first, second) = (model.head(0, 0), model.head(1, 0));
+    let left = ov(first);
+    [qk(second), qk(second).t().to_owned(), ov(second)].map(|right| norm(&left.dot(&right)) / (norm(&left) * norm(&right)))
+}
+
+fn assert_near(found: &Array2<f64>, expected: &Array2<f64>, tolerance: f64) {
+    assert_eq!(found.dim(), expected.dim());
+    let largest = (found - expected).iter().fold(0f64, |largest, value| largest.max(value.abs()));
+    assert!(largest <= tolerance, "differs by {largest}:\n{found}\n{expected}");
+}
+
+fn parameter_error(kind: &Wired) -> (String, String) {
+    match kind.config(Path::new(".")).unwrap_err() {
+        Error::Parameter { path, message } => (path, message),
+        other => panic!("not about a parameter: {other}"),
+    }
+}
+
+#[test]
+fn the_preset_has_the_closed_forms() {
+    let kind = induction(json!({}));
+    let model = build(&kind);
+    let config = kind.config(Path::new(".")).unwrap();
+    assert_eq!(model.config(), &config);
+    assert_eq!((config.n_layers, config.n_heads, config.d_model, config.d_head), (2, 1, 3 * VOCAB + CONTEXT, VOCAB));
+
+    let [q, k, v] = composition(&model);
+    assert!((k - 1.0 / (VOCAB as f64).sqrt()).abs() < 1e-12, "{k}");
+    assert_eq!((q, v), (0.0, 0.0));
+
+    // The induction head copies the token with weight 10, and the direct path says nothing.
+    let (w_e, w_u) = (double(model.w_e()), double(model.w_u()));
+    assert_near(&w_e.dot(&ov(model.head(1, 0))).dot(&w_u), &(Array2::eye(VOCAB) * 10.0), 1e-6);
+    assert_near(&w_e.dot(&w_u), &Array2::zeros((VOCAB, VOCAB)), 0.0);
+}
+
+#[test]
+fn the_previous_token_head_scores_only_the_position_before() {
+    let model = build(&induction(json!({})));
+    let w_pos = double(model.w_pos().unwrap());
+    let scores = w_pos.dot(&qk(model.head(0, 0))).dot(&w_pos.t()) / model.config().attn_scale;
+    let expected = Array2::from_shape_fn((CONTEXT, CONTEXT), |(query, key)| if query == key + 1 { 20.0 } else { 0.0 });
+    assert_near(&scores, &expected, 1e-5);
+}
+
+#[test]
+fn a_shift_can_go_forwards_and_stand_anywhere() {
+    let kind = parse(
+        "
+vocab: 4
+context: 4
+residual: { token: vocab, position: context, other: 4, output: 4 }
+heads:
+  - layer: 1
+    query: { from: position }
+    key: { from: other, shift: 2 }
+    value: { from: position, to: other, shift: 1, scale: -3 }
+    sharpness: 5
+",
+    );
+    let model = build(&kind);
+    let layout = kind.resolve().unwrap().layout;
+    let shifted = |by: usize, value: f64| Array2::from_shape_fn((4, 4), |(i, j)| if i + by == j { value } else { 0.0 });
+    let head = model.head(1, 0);
+    let scores = qk(head) / model.config().attn_scale;
+    let block = |matrix: &Array2<f64>, rows: &str, columns: &str| {
+        matrix.slice(s![layout.get(rows).unwrap(), layout.get(columns).unwrap()]).to_owned()
+    };
+    assert_near(&block(&scores, "position", "other"), &shifted(2, 5.0).reversed_axes(), 1e-6);
+    assert_near(&block(&ov(head), "position", "other"), &shifted(1, -3.0), 1e-6);
+    // Layer 0 has no head, so its only one is all zero.
+    assert!(model.head(0, 0).w_q.iter().chain(model.head(0, 0).w_o).all(|&value| value == 0.0));
+}
+
+#[test]
+fn pasting_the_text_of_a_preset_gives_the_same_model() {
+    let rest = json!({ "noise": 0.3, "rotate": true, "sharpness": 4.0, "scale": 3.0 });
+    for preset in CIRCUITS {
+        let pasted = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\nrotate: true\nsharpness: 4\nscale: 3\n", preset.text));
+        let mut named = induction(rest.clone());
+        named.circuit = Some(preset.name.to_string());
+        assert_eq!(build(&pasted), build(&named), "{}", preset.name);
+    }
+}
+
+#[test]
+fn overrides_replace_sharpness_and_the_scale_of_what_is_output() {
+    let kind = induction(json!({ "sharpness": 3.0, "scale": 0.5 }));
+    let wiring = kind.resolve().unwrap();
+    let found = wiring.heads.iter().map(|head| (head.sharpness, head.scale)).collect::<Vec<_>>();
+    assert_eq!(found, [(3.0, 1.0), (3.0, 0.5)]);
+    let model = build(&kind);
+    assert!((norm(&ov(model.head(1, 0))) - 0.5 * (VOCAB as f64).sqrt()).abs() < 1e-6);
+}
+
+#[test]
+fn layout_and_heads_can_be_asked_for() {
+    let wiring = ModelKind::wiring(&induction(json!({}))).unwrap().unwrap();
+    let subspaces = wiring.layout.iter().collect::<Vec<_>>();
+    assert_eq!(subspaces, [("token", 0..7), ("position", 7..12), ("previous", 12..19), ("output", 19..26)]);
+    let head = wiring.head("induction").unwrap();
+    assert_eq!((head.layer, head.head, head.to.as_str(), head.to_range.clone()), (1, 0, "output", 19..26));
+    assert!(wiring.head("other").is_none());
+}
+
+#[test]
+fn a_rotation_changes_the_weights_and_no_product() {
+    for deviations in [json!({}), json!({ "noise": 0.5, "distractors": 2, "compress": 20 })] {
+        let mut kind = induction(deviations);
+        let plain = build(&kind);
+        kind.rotate = true;
+        let turned = build(&kind);
+        assert!(norm(&(double(plain.w_e()) - double(turned.w_e()))) > 1.0);
+        for (layer, head) in [(0, 0), (1, 0)] {
+            let (a, b) = (plain.head(layer, head), turned.head(layer, head));
+            let full = |model: &Transformer, circuit: Array2<f64>| double(model.w_e()).dot(&circuit).dot(&double(model.w_u()));
+            assert_near(&full(&turned, ov(b)), &full(&plain, ov(a)), 2e-5);
+            let scores = |model: &Transformer, circuit: Array2<f64>| {
+                let w_pos = double(model.w_pos().unwrap());
+                w_pos.dot(&circuit).dot(&w_pos.t())
+            };
+            assert_near(&scores(&turned, qk(b)), &scores(&plain, qk(a)), 2e-4);
+        }
+        for (a, b) in composition(&plain).into_iter().zip(composition(&turned)) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn noise_has_the_stated_relative_size_in_every_matrix() {
+    let mut kind = induction(json!({ "vocab": 40, "context": 40 }));
+    let plain = build(&kind);
+    kind.noise = 0.3;
+    let noisy = build(&kind);
+    let relative = |clean: ArrayView2<f32>, noisy: ArrayView2<f32>| {
+        let clean = double(clean);
+        norm(&(double(noisy) - &clean)) / norm(&clean)
+    };
+    let mut found = vec![
+        relative(plain.w_e(), noisy.w_e()),
+        relative(plain.w_pos().unwrap(), noisy.w_pos().unwrap()),
+        relative(plain.w_u(), noisy.w_u()),
+    ];
+    for layer in 0..2 {
+        let (a, b) = (plain.head(layer, 0), noisy.head(layer, 0));
+        found.extend([relative(a.w_q, b.w_q), relative(a.w_k, b.w_k), relative(a.w_v, b.w_v), relative(a.w_o, b.w_o)]);
+    }
+    // 6400 entries a matrix: five standard errors are 4.5 %.
+    assert!(found.iter().all(|value| (value / 0.3 - 1.0).abs() < 0.045), "{found:?}");
+}
+
+#[test]
+fn a_head_of_zeros_gets_no_noise() {
+    let mut kind = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 1\n", CIRCUITS[0].text));
+    kind.heads.as_mut().unwrap()[1].layer = 2;
+    let model = build(&kind);
+    let head = model.head(1, 0);
+    assert!([head.w_q, head.w_k, head.w_v, head.w_o].iter().all(|matrix| matrix.iter().all(|&value| value == 0.0)));
+}
+
+#[test]
+fn deviations_do_not_disturb_each_other() {
+    let noisy = build(&induction(json!({ "noise": 0.3 })));
+    let both = build(&induction(json!({ "noise": 0.3, "distractors": 2 })));
+    let three = build(&induction(json!({ "noise": 0.3, "distractors": 3 })));
+    assert_eq!((noisy.config().n_heads, both.config().n_heads, three.config().n_heads), (1, 3, 4));
+    for layer in 0..2 {
+        assert_eq!(noisy.head(layer, 0).w_q, both.head(layer, 0).w_q);
+        assert_eq!(noisy.head(layer, 0).w_o, both.head(layer, 0).w_o);
+        assert_eq!(both.head(layer, 2).w_v, three.head(layer, 2).w_v);
+    }
+    assert_eq!(noisy.w_u(), both.w_u());
+    assert_ne!(both.head(0, 1).w_q, both.head(1, 1).w_q);
+    assert_ne!(both.head(0, 1).w_q, both.head(0, 2).w_q);
+
+    // No two heads share a draw.
+    let mut twins = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\n", CIRCUITS[0].text));
+    let mut twin = twins.heads.as_ref().unwrap()[0].clone();
+    twin.name = None;
+    twins.heads.as_mut().unwrap().push(twin);
+    let twins = build(&twins);
+    assert_ne!(twins.head(0, 0).w_v, twins.head(0, 1).w_v);
+
+    // Twice the noise is the same draw, twice as large.
+    let plain = double(build(&induction(json!({}))).w_e());
+    let single = double(noisy.w_e()) - &plain;
+    let double_noise = double(build(&induction(json!({ "noise": 0.6 }))).w_e()) - &plain;
+    assert_near(&double_noise, &(single * 2.0), 1e-6);
+}
+
+#[test]
+fn distractors_are_as_large_as_the_wired_heads_on_average() {
+    let model = build(&induction(json!({ "distractors": 2 })));
+    let of = |matrix: fn(Head) -> ArrayView2<f32>, layer: usize, head: usize| norm(&double(matrix(model.head(layer, head))));
+    let matrices: [fn(Head) -> ArrayView2<f32>; 4] = [|h| h.w_q, |h| h.w_k, |h| h.w_v, |h| h.w_o];
+    for matrix in matrices {
+        let mean = (of(matrix, 0, 0) + of(matrix, 1, 0)) / 2.0;
+        for (layer, head) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+            assert!((of(matrix, layer, head) / mean - 1.0).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn compression_keeps_lengths_on_average_and_makes_subspaces_interfere() {
+    let (vocab, context, width) = (40, 40, 80);
+    let kind = induction(json!({ "vocab": vocab, "context": context, "compress": width }));
+    let model = build(&kind);
+    assert_eq!(model.config(), &kind.config(Path::new(".")).unwrap());
+    assert_eq!(model.config().d_model, width);
+    let all = ndarray::concatenate![ndarray::Axis(0), double(model.w_e()), double(model.w_pos().unwrap())];
+    let gram = all.dot(&all.t());
+    let lengths: Array1<f64> = gram.diag().to_owned();
+    let mean = lengths.mean().unwrap();
+    assert!((mean - 1.0).abs() < 0.1, "{mean}");
+    // Of d = 160 directions in m = 80 dimensions two overlap with variance (1/m)(1 − m/d), near enough.
+    let overlaps = gram.indexed_iter().filter(|((i, j), _)| i < j).map(|(_, value)| value * value).collect::<Vec<_>>();
+    let variance = overlaps.iter().sum::<f64>() / overlaps.len() as f64;
+    assert!((variance * 160.0 - 1.0).abs() < 0.1, "{variance}");
+    // Without room lost, nothing interferes: the closed forms hold.
+    let whole = build(&induction(json!({ "compress": 3 * VOCAB + CONTEXT })));
+    let [q, k, v] = composition(&whole);
+    assert!((k - 1.0 / (VOCAB as f64).sqrt()).abs() < 1e-6 && q < 1e-6 && v < 1e-6, "{q} {k} {v}");
+}
+
+#[test]
+fn replicates_differ_exactly_where_something_is_random() {
+    for (overrides, random) in [
+        (json!({ "sharpness": 3.0 }), false),
+        (json!({ "rotate": true }), true),
+        (json!({ "noise": 0.1 }), true),
+        (json!({ "compress": 9 }), true),
+        (json!({ "distractors": 1 }), true),
+    ] {
+        let kind = induction(overrides.clone());
+        let replicate =
+            |name: &str| kind.build(&BuildContext { base: Path::new("."), stream: Stream::new(1).child(name) }).unwrap();
+        assert_eq!(kind.is_random(), random, "{overrides}");
+        assert_eq!(replicate("1") != replicate("2"), random, "{overrides}");
+        assert_eq!(replicate("1"), replicate("1"));
+    }
+}
+
+/// The preset spelt out with one place changed.
+fn changed(from: &str, to: &str) -> Wired {
+    let text = format!("{}vocab: 7\ncontext: 5\n", CIRCUITS[0].text);
+    assert!(text.contains(from), "{from}");
+    parse(&text.replacen(from, to, 1))
+}
+
+#[test]
+fn errors_name_the_place_and_what_is_there() {
+    let cases = [
+        (
+            changed("key: { from: previous }", "key: { from: previos }"),
+            "heads[1].key.from",
+            "head `induction` (heads[1]) reads its key from `previos`, which is not in `residual`; did you mean `previous`?",
+        ),
+        (
+            changed("to: previous", "to: elsewhere"),
+            "heads[0].value.to",
+            "head `previous-token` (heads[0]) writes its value to `elsewhere`, which is not in `residual`; \
+             there are `token`, `position`, `previous`, `output`",
+        ),
+        (
+            changed("key: { from: previous }", "key: { from: position }"),
+            "heads[1].key.from",
+            "head `induction` (heads[1]) compares its query `token` of 7 dimensions with its key `position` of 5: \
+             they must be equal",
+        ),
+        (
+            changed("value: { from: token, to: previous }", "value: { from: position, to: previous }"),
+            "heads[0].value.to",
+            "head `previous-token` (heads[0]) moves `position` of 5 dimensions to `previous` of 7: they must be equal",
+        ),
+        (
+            changed("shift: -1", "shift: -5"),
+            "heads[0].query.shift",
+            "head `previous-token` (heads[0]) shifts its query by -5, off the end of `position`, which has 5 dimensions: \
+             nothing would be left",
+        ),
+        (
+            changed("name: induction", "name: previous-token"),
+            "heads[1].name",
+            "head `previous-token` (heads[1]) is called like heads[0]; each name may stand once",
+        ),
+        (
+            changed("position: context ", "position: 6 "),
+            "residual.position",
+            "`position` has 6 dimensions, but W_pos writes a one-hot position there: it needs 5 (write `position: context`)",
+        ),
+        (
+            changed("output: vocab ", "outputs: vocab "),
+            "residual",
+            "there is no `output`, the subspace that W_U reads; should `outputs` be called so?",
+        ),
+        (changed("previous: vocab ", "previous: 0 "), "residual.previous", "a subspace needs at least one dimension"),
+        (
+            changed("sharpness: 20", "sharpness: .nan"),
+            "heads[0].sharpness",
+            "head `previous-token` (heads[0]) has a sharpness of NaN; it must lie between -1000000 and 1000000",
+        ),
+        (
+            changed("layer: 1", "layer: 18446744073709551615"),
+            "heads[1].layer",
+            "head `induction` (heads[1]) is in layer 18446744073709551615; the last possible one is 1000",
+        ),
+        (
+            induction(json!({ "circuit": "inducton" })),
+            "circuit",
+            "there is no circuit `inducton`; did you mean `induction`? \
+             (known: induction, pointer-arithmetic, previous-of-previous)",
+        ),
+        (
+            induction(json!({ "heads": [] })),
+            "circuit",
+            "a circuit stands for `residual` and `heads`: give either the circuit or both of these",
+        ),
+        (
+            induction(json!({ "compress": 27 })),
+            "compress",
+            "compress must lie between 1 and 26, the sum of all subspaces, and is 27",
+        ),
+        (
+            induction(json!({ "context": 1 })),
+            "circuit",
+            "head `previous-token` (heads[0]) shifts its query by -1, off the end of `position`, which has 1 dimensions: \
+             nothing would be left",
+        ),
+        (induction(json!({ "vocab": 0 })), "vocab", "vocab must be at least 1"),
+        (induction(json!({ "noise": -0.1 })), "noise", "noise must lie between 0 and 1000000, and is -0.1"),
+    ];
+    for (kind, path, message) in cases {
+        assert_eq!(parameter_error(&kind), (path.to_string(), message.to_string()));
+    }
+}
+
+#[test]
+fn no_number_overflows() {
+    for field in ["vocab", "context", "distractors", "compress"] {
+        assert!(induction(json!({ field: usize::MAX })).config(Path::new(".")).is_err(), "{field}");
+    }
+    for shift in [i64::MIN, i64::MAX] {
+        assert!(changed("shift: -1", &format!("shift: {shift}")).config(Path::new(".")).is_err());
+    }
+    assert!(changed("previous: vocab ", &format!("previous: {} ", usize::MAX)).config(Path::new(".")).is_err());
+}
+
+#[test]
+fn a_layout_without_heads_or_positions_is_a_model() {
+    let kind = parse("{ vocab: 4, context: 3, residual: { token: vocab, output: vocab }, heads: [], distractors: 2 }");
+    let model = build(&kind);
+    let config = model.config();
+    assert_eq!((config.n_layers, config.n_heads, config.positions), (0, 0, Positions::None));
+    assert!(model.w_pos().is_none());
+}
+
+#[test]
+fn the_schema_is_closed_and_knows_the_presets() {
+    let schema = schema_of::<Wired>().to_value();
+    assert_eq!(schema["additionalProperties"], json!(false));
+    assert_eq!(schema["required"], json!(["vocab", "context"]));
+    assert_eq!(
+        schema["properties"]["circuit"]["enum"],
+        json!(["induction", "pointer-arithmetic", "previous-of-previous", null])
+    );
+    assert!(schema["properties"]["circuit"]["description"].as_str().unwrap().starts_with("A preset"));
+    let head = &schema["properties"]["heads"]["items"];
+    assert_eq!(head["required"], json!(["layer", "query", "key", "value"]));
+    assert_eq!(head["properties"]["value"]["additionalProperties"], json!(false));
+}

@@ -1,0 +1,128 @@
+//! Models into files, in TransformerLens' names and shapes.
+
+use super::{BlockWeights, LayerNorm, ModelConfig, Normalization, Positions, Transformer, Weights};
+use crate::{Error, Result};
+use ndarray::{Array, Dimension};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes `weights.safetensors` and `config.json` into `folder`, which is made if need be.
+///
+/// Importing them gives the same model, and TransformerLens reads these names and settings. It has no name for a model without
+/// positions, which is therefore written as one whose rotary positions turn no dimension. The bytes depend on the model alone. Each file is
+/// renamed into place when it is complete.
+///
+/// # Errors
+/// [`Error::Io`] if the folder or a file cannot be written.
+pub fn export(model: &Transformer, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let tensors = tensors(&model.to_weights());
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        view.map(|view| (name.as_str(), view))
+    });
+    let path = folder.join("weights.safetensors");
+    let bytes = views
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|views| safetensors::serialize(views, None))
+        .map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
+    replace(&path, &bytes)?;
+    let path = folder.join("config.json");
+    let mut text = serde_json::to_string_pretty(&config(model.config()))
+        .map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
+    text.push('\n');
+    replace(&path, text.as_bytes())
+}
+
+/// Writes a file beside and renames it, so that a reader never sees half of it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // A temporary file is private unless told otherwise; this is what any new file gets, less the umask.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(Error::io(folder))?;
+    file.write_all(bytes).map_err(Error::io(path))?;
+    file.persist(path).map_err(|error| Error::io(path)(error.error))?;
+    Ok(())
+}
+
+fn config(config: &ModelConfig) -> Value {
+    let (positions, rotary) = match config.positions {
+        Positions::Standard => ("standard", None),
+        Positions::Shortformer => ("shortformer", None),
+        Positions::Rotary { dim, base, adjacent_pairs } => ("rotary", Some((dim, base, adjacent_pairs))),
+        Positions::None => ("rotary", Some((0, 10_000.0, false))),
+    };
+    let normalization = match config.normalization {
+        Normalization::None => None,
+        Normalization::Ln => Some("LN"),
+        Normalization::LnPre => Some("LNPre"),
+    };
+    json!({
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "d_model": config.d_model,
+        "d_head": config.d_head,
+        "d_vocab": config.d_vocab,
+        "d_vocab_out": config.d_vocab,
+        "n_ctx": config.n_ctx,
+        "attn_only": true,
+        "normalization_type": normalization,
+        "eps": config.eps,
+        "positional_embedding_type": positions,
+        "rotary_dim": rotary.map(|(dim, _, _)| dim),
+        "rotary_base": rotary.map_or(json!(10_000), |(_, base, _)| number(base)),
+        "rotary_adjacent_pairs": rotary.is_some_and(|(_, _, adjacent)| adjacent),
+        "attention_dir": "causal",
+        "use_attn_scale": true,
+        "attn_scale": config.attn_scale,
+        "final_rms": false,
+        "scale_attn_by_inverse_layer_idx": false,
+    })
+}
+
+/// A whole number without a fraction, as TransformerLens wants the rotary base.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { json!(value as i64) } else { json!(value) }
+}
+
+/// Name, shape and little-endian bytes of a tensor.
+type Tensor = (String, Vec<usize>, Vec<u8>);
+
+fn tensor<D: Dimension>(name: impl Into<String>, array: &Array<f32, D>) -> Tensor {
+    let bytes = array.iter().flat_map(|value| value.to_le_bytes()).collect();
+    (name.into(), array.shape().to_vec(), bytes)
+}
+
+fn tensors(weights: &Weights) -> Vec<Tensor> {
+    let Weights { w_e, w_pos, blocks, ln_final, w_u, b_u } = weights;
+    let mut all = vec![tensor("embed.W_E", w_e), tensor("unembed.W_U", w_u)];
+    all.extend(w_pos.iter().map(|w_pos| tensor("pos_embed.W_pos", w_pos)));
+    all.extend(b_u.iter().map(|b_u| tensor("unembed.b_U", b_u)));
+    all.extend(norm("ln_final", ln_final));
+    for (layer, block) in blocks.iter().enumerate() {
+        let BlockWeights { ln, w_q, w_k, w_v, w_o, b_q, b_k, b_v, b_o } = block;
+        let name = |part: &str| format!("blocks.{layer}.attn.{part}");
+        all.extend(norm(&format!("blocks.{layer}.ln1"), ln));
+        for (part, array) in [("W_Q", w_q), ("W_K", w_k), ("W_V", w_v), ("W_O", w_o)] {
+            all.push(tensor(name(part), array));
+        }
+        for (part, array) in [("b_Q", b_q), ("b_K", b_k), ("b_V", b_v)] {
+            all.extend(array.iter().map(|array| tensor(name(part), array)));
+        }
+        all.extend(b_o.iter().map(|b_o| tensor(name("b_O"), b_o)));
+    }
+    all
+}
+
+fn norm(name: &str, norm: &Option<LayerNorm>) -> Vec<Tensor> {
+    let parts = |LayerNorm { w, b }: &LayerNorm| [tensor(format!("{name}.w"), w), tensor(format!("{name}.b"), b)];
+    norm.iter().flat_map(parts).collect()
+}
