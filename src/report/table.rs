@@ -5,6 +5,9 @@ use crate::Result;
 use minijinja::{Value, context};
 use polars::prelude::{AnyValue, DataFrame};
 
+/// More rows than these may break over two pages of paper.
+const ONE_PAGE: usize = 30;
+
 /// One cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cell {
@@ -46,7 +49,7 @@ pub(super) fn first_rows(data: &DataFrame, limit: usize) -> Result<Value> {
         })
         .collect();
     let left = data.height() - shown;
-    Ok(context! { head, rows, left, more => count(left) })
+    Ok(context! { head, rows, left, more => count(left), long => shown > ONE_PAGE })
 }
 
 fn cell(value: &AnyValue) -> Cell {
