@@ -201,6 +201,7 @@ fn hostile_text_does_nothing_wherever_it_stands() {
         source: HOSTILE,
     })
     .unwrap();
+    // To see what a browser makes of it.
     if let Ok(path) = std::env::var("REPORT_HOSTILE") {
         std::fs::write(path, &page).unwrap();
     }
@@ -271,6 +272,7 @@ fn hostile_text_does_nothing_wherever_it_stands() {
 fn a_report_shows_everything_in_order() {
     sample(|report| {
         let page = render(report).unwrap();
+        // To look at it: REPORT_SAMPLE=page.html cargo test --lib report::
         if let Ok(path) = std::env::var("REPORT_SAMPLE") {
             std::fs::write(path, &page).unwrap();
         }
