@@ -1,0 +1,68 @@
+//! Figures within the page.
+
+use super::markdown::escape;
+
+/// An SVG document ready to stand in HTML: no prolog, a name for readers who do not see it, and ids that no other figure of the
+/// page has, since `url(#clip)` would otherwise take the first figure's.
+///
+/// The document is our own and trusted: nothing else of it is changed.
+pub(super) fn embed(svg: &str, number: usize, title: &str) -> String {
+    let Some(start) = svg.find("<svg") else { return String::new() };
+    let mut svg = svg[start..].trim_end().to_owned();
+    for id in ids(&svg) {
+        let own = format!("f{number}-{id}");
+        for (before, after) in [("id=\"", "\""), ("url(#", ")"), ("href=\"#", "\""), ("aria-labelledby=\"", "\"")] {
+            svg = svg.replace(&format!("{before}{id}{after}"), &format!("{before}{own}{after}"));
+        }
+    }
+    let tag = &svg[..svg.find('>').unwrap_or(svg.len())];
+    if !tag.contains("role=") {
+        let label = if tag.contains("aria-label") { String::new() } else { format!(" aria-label=\"{}\"", escape(title)) };
+        svg.insert_str("<svg".len(), &format!(" role=\"img\"{label}"));
+    }
+    svg
+}
+
+/// The width that the document asks for, in pixels.
+pub(super) fn width(svg: &str) -> Option<usize> {
+    let tag = &svg[svg.find("<svg")?..];
+    let tag = &tag[..tag.find('>')?];
+    let value = tag.split_once(" width=\"")?.1.split('"').next()?;
+    let pixels: f64 = value.trim_end_matches("px").parse().ok()?;
+    (1.0..1e5).contains(&pixels).then(|| format!("{pixels:.0}").parse().ok())?
+}
+
+fn ids(svg: &str) -> Vec<String> {
+    svg.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SVG: &str = "<?xml version=\"1.0\"?>\n<!DOCTYPE svg>\n<svg width=\"640\" height=\"10\" viewBox=\"0 0 640 10\"><clipPath id=\"c\"/>\
+                       <rect clip-path=\"url(#c)\" class=\"c\"/></svg>\n";
+
+    #[test]
+    fn ids_belong_to_their_figure() {
+        assert_eq!(
+            embed(SVG, 3, "A \"b\""),
+            "<svg role=\"img\" aria-label=\"A &quot;b&quot;\" width=\"640\" height=\"10\" viewBox=\"0 0 640 10\"><clipPath \
+             id=\"f3-c\"/><rect clip-path=\"url(#f3-c)\" class=\"c\"/></svg>"
+        );
+    }
+
+    #[test]
+    fn width_is_read_where_there_is_one() {
+        assert_eq!(width(SVG), Some(640));
+        assert_eq!(width("<svg width=\"12.6px\">"), Some(13));
+        for none in ["", "<svg>", "<svg width=\"100%\">", "<svg width=\"-3\">", "<svg width=\"5"] {
+            assert_eq!(width(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_svg_is_not_shown() {
+        assert_eq!(embed("<script>alert(1)</script>", 1, ""), "");
+    }
+}
