@@ -73,7 +73,7 @@ fn assert_same_table(name: &str, a: &DataFrame, b: &DataFrame, tolerance: f64) {
             assert_eq!(left, right, "{name}.{}", left.name());
             continue;
         };
-        for (row, (left_value, right_value)) in left_numbers.iter().zip(right.f64().unwrap()).enumerate() {
+        for (row, (left_value, right_value)) in left_numbers.iter().zip(right.f64().unwrap().iter()).enumerate() {
             match (left_value, right_value) {
                 (Some(l), Some(r)) => {
                     let close = (l - r).abs() <= tolerance * (1.0 + l.abs());

@@ -161,7 +161,7 @@ pub fn rebased(config: &ModelConfig, weights: &Weights, stream: &Stream) -> Tran
             };
             let (m, m_inverse) = basis("qk");
             let (n, n_inverse) = basis("ov");
-            let mut apply = |w: &mut ndarray::Array3<f32>, by: &Array2<f64>| {
+            let apply = |w: &mut ndarray::Array3<f32>, by: &Array2<f64>| {
                 let new = product(w.index_axis(Axis(0), head), by);
                 w.index_axis_mut(Axis(0), head).assign(&new);
             };

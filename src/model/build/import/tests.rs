@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::export::export;
-use crate::model::{BlockWeights, LayerNorm, Normalization, Positions, Weights};
+use crate::model::{BlockWeights, HeadId, LayerNorm, Normalization, Positions, Weights};
 use crate::stream::Stream;
 use half::{bf16, f16};
 use ndarray::{Array, Dimension, Ix1, Ix2, Ix3};
@@ -64,8 +64,8 @@ fn a_file_of_transformer_lens_is_imported() {
         f32::from_le_bytes(data)
     };
     assert_eq!(model.w_e()[(3, 5)], number("embed.W_E", 3 * 32 + 5));
-    assert_eq!(model.head(0, 2).w_k[(7, 4)], number("blocks.0.attn.W_K", (2 * 32 + 7) * 8 + 4));
-    assert_eq!(model.head(0, 3).w_o[(6, 31)], number("blocks.0.attn.W_O", (3 * 8 + 6) * 32 + 31));
+    assert_eq!(model.head(HeadId::new(0, 2)).w_k[(7, 4)], number("blocks.0.attn.W_K", (2 * 32 + 7) * 8 + 4));
+    assert_eq!(model.head(HeadId::new(0, 3)).w_o[(6, 31)], number("blocks.0.attn.W_O", (3 * 8 + 6) * 32 + 31));
     assert_eq!(model.w_u()[(31, 2)], number("unembed.W_U", 31 * 24 + 2));
 }
 

@@ -2,7 +2,7 @@ mod behaviour;
 
 use super::*;
 use crate::kind::schema_of;
-use crate::model::Head;
+use crate::model::{Head, HeadId};
 use crate::stream::Stream;
 use ndarray::{Array1, Array2, ArrayView2, s};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ fn qk(head: Head) -> Array2<f64> {
 
 /// Composition of head 0 of layer 0 with head 0 of layer 1: by query, key and value.
 fn composition(model: &Transformer) -> [f64; 3] {
-    let (first, second) = (model.head(0, 0), model.head(1, 0));
+    let (first, second) = (model.head(HeadId::new(0, 0)), model.head(HeadId::new(1, 0)));
     let left = ov(first);
     [qk(second), qk(second).t().to_owned(), ov(second)].map(|right| norm(&left.dot(&right)) / (norm(&left) * norm(&right)))
 }
@@ -74,7 +74,7 @@ fn the_preset_has_the_closed_forms() {
 
     // The induction head copies the token with weight 10, and the direct path says nothing.
     let (w_e, w_u) = (double(model.w_e()), double(model.w_u()));
-    assert_near(&w_e.dot(&ov(model.head(1, 0))).dot(&w_u), &(Array2::eye(VOCAB) * 10.0), 1e-6);
+    assert_near(&w_e.dot(&ov(model.head(HeadId::new(1, 0)))).dot(&w_u), &(Array2::eye(VOCAB) * 10.0), 1e-6);
     assert_near(&w_e.dot(&w_u), &Array2::zeros((VOCAB, VOCAB)), 0.0);
 }
 
@@ -82,7 +82,7 @@ fn the_preset_has_the_closed_forms() {
 fn the_previous_token_head_scores_only_the_position_before() {
     let model = build(&induction(json!({})));
     let w_pos = double(model.w_pos().unwrap());
-    let scores = w_pos.dot(&qk(model.head(0, 0))).dot(&w_pos.t()) / model.config().attn_scale;
+    let scores = w_pos.dot(&qk(model.head(HeadId::new(0, 0)))).dot(&w_pos.t()) / model.config().attn_scale;
     let expected = Array2::from_shape_fn((CONTEXT, CONTEXT), |(query, key)| if query == key + 1 { 20.0 } else { 0.0 });
     assert_near(&scores, &expected, 1e-5);
 }
@@ -105,7 +105,7 @@ heads:
     let model = build(&kind);
     let layout = kind.resolve().unwrap().layout;
     let shifted = |by: usize, value: f64| Array2::from_shape_fn((4, 4), |(i, j)| if i + by == j { value } else { 0.0 });
-    let head = model.head(1, 0);
+    let head = model.head(HeadId::new(1, 0));
     let scores = qk(head) / model.config().attn_scale;
     let block = |matrix: &Array2<f64>, rows: &str, columns: &str| {
         matrix.slice(s![layout.get(rows).unwrap(), layout.get(columns).unwrap()]).to_owned()
@@ -113,7 +113,7 @@ heads:
     assert_near(&block(&scores, "position", "other"), &shifted(2, 5.0).reversed_axes(), 1e-6);
     assert_near(&block(&ov(head), "position", "other"), &shifted(1, -3.0), 1e-6);
     // Layer 0 has no head, so its only one is all zero.
-    assert!(model.head(0, 0).w_q.iter().chain(model.head(0, 0).w_o).all(|&value| value == 0.0));
+    assert!(model.head(HeadId::new(0, 0)).w_q.iter().chain(model.head(HeadId::new(0, 0)).w_o).all(|&value| value == 0.0));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn overrides_replace_sharpness_and_the_scale_of_what_is_output() {
     let found = wiring.heads.iter().map(|head| (head.sharpness, head.scale)).collect::<Vec<_>>();
     assert_eq!(found, [(3.0, 1.0), (3.0, 0.5)]);
     let model = build(&kind);
-    assert!((norm(&ov(model.head(1, 0))) - 0.5 * (VOCAB as f64).sqrt()).abs() < 1e-6);
+    assert!((norm(&ov(model.head(HeadId::new(1, 0)))) - 0.5 * (VOCAB as f64).sqrt()).abs() < 1e-6);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_rotation_changes_the_weights_and_no_product() {
         let turned = build(&kind);
         assert!(norm(&(double(plain.w_e()) - double(turned.w_e()))) > 1.0);
         for (layer, head) in [(0, 0), (1, 0)] {
-            let (a, b) = (plain.head(layer, head), turned.head(layer, head));
+            let (a, b) = (plain.head(HeadId::new(layer, head)), turned.head(HeadId::new(layer, head)));
             let full = |model: &Transformer, circuit: Array2<f64>| double(model.w_e()).dot(&circuit).dot(&double(model.w_u()));
             assert_near(&full(&turned, ov(b)), &full(&plain, ov(a)), 2e-5);
             let scores = |model: &Transformer, circuit: Array2<f64>| {
@@ -187,7 +187,7 @@ fn noise_has_the_stated_relative_size_in_every_matrix() {
         relative(plain.w_u(), noisy.w_u()),
     ];
     for layer in 0..2 {
-        let (a, b) = (plain.head(layer, 0), noisy.head(layer, 0));
+        let (a, b) = (plain.head(HeadId::new(layer, 0)), noisy.head(HeadId::new(layer, 0)));
         found.extend([relative(a.w_q, b.w_q), relative(a.w_k, b.w_k), relative(a.w_v, b.w_v), relative(a.w_o, b.w_o)]);
     }
     // 6400 entries a matrix: five standard errors are 4.5 %.
@@ -199,7 +199,7 @@ fn a_head_of_zeros_gets_no_noise() {
     let mut kind = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 1\n", CIRCUITS[0].text));
     kind.heads.as_mut().unwrap()[1].layer = 2;
     let model = build(&kind);
-    let head = model.head(1, 0);
+    let head = model.head(HeadId::new(1, 0));
     assert!([head.w_q, head.w_k, head.w_v, head.w_o].iter().all(|matrix| matrix.iter().all(|&value| value == 0.0)));
 }
 
@@ -210,13 +210,13 @@ fn deviations_do_not_disturb_each_other() {
     let three = build(&induction(json!({ "noise": 0.3, "distractors": 3 })));
     assert_eq!((noisy.config().n_heads, both.config().n_heads, three.config().n_heads), (1, 3, 4));
     for layer in 0..2 {
-        assert_eq!(noisy.head(layer, 0).w_q, both.head(layer, 0).w_q);
-        assert_eq!(noisy.head(layer, 0).w_o, both.head(layer, 0).w_o);
-        assert_eq!(both.head(layer, 2).w_v, three.head(layer, 2).w_v);
+        assert_eq!(noisy.head(HeadId::new(layer, 0)).w_q, both.head(HeadId::new(layer, 0)).w_q);
+        assert_eq!(noisy.head(HeadId::new(layer, 0)).w_o, both.head(HeadId::new(layer, 0)).w_o);
+        assert_eq!(both.head(HeadId::new(layer, 2)).w_v, three.head(HeadId::new(layer, 2)).w_v);
     }
     assert_eq!(noisy.w_u(), both.w_u());
-    assert_ne!(both.head(0, 1).w_q, both.head(1, 1).w_q);
-    assert_ne!(both.head(0, 1).w_q, both.head(0, 2).w_q);
+    assert_ne!(both.head(HeadId::new(0, 1)).w_q, both.head(HeadId::new(1, 1)).w_q);
+    assert_ne!(both.head(HeadId::new(0, 1)).w_q, both.head(HeadId::new(0, 2)).w_q);
 
     // No two heads share a draw.
     let mut twins = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\n", CIRCUITS[0].text));
@@ -224,7 +224,7 @@ fn deviations_do_not_disturb_each_other() {
     twin.name = None;
     twins.heads.as_mut().unwrap().push(twin);
     let twins = build(&twins);
-    assert_ne!(twins.head(0, 0).w_v, twins.head(0, 1).w_v);
+    assert_ne!(twins.head(HeadId::new(0, 0)).w_v, twins.head(HeadId::new(0, 1)).w_v);
 
     // Twice the noise is the same draw, twice as large.
     let plain = double(build(&induction(json!({}))).w_e());
@@ -236,7 +236,7 @@ fn deviations_do_not_disturb_each_other() {
 #[test]
 fn distractors_are_as_large_as_the_wired_heads_on_average() {
     let model = build(&induction(json!({ "distractors": 2 })));
-    let of = |matrix: fn(Head) -> ArrayView2<f32>, layer: usize, head: usize| norm(&double(matrix(model.head(layer, head))));
+    let of = |matrix: fn(Head) -> ArrayView2<f32>, layer: usize, head: usize| norm(&double(matrix(model.head(HeadId::new(layer, head)))));
     let matrices: [fn(Head) -> ArrayView2<f32>; 4] = [|h| h.w_q, |h| h.w_k, |h| h.w_v, |h| h.w_o];
     for matrix in matrices {
         let mean = (of(matrix, 0, 0) + of(matrix, 1, 0)) / 2.0;

@@ -9,7 +9,7 @@ fn logits(model: &Transformer, tokens: &[usize]) -> Array2<f64> {
     let mut x = double(model.w_e().select(Axis(0), tokens).view()) + double(model.w_pos().unwrap().slice(s![..n, ..]));
     for layer in 0..model.config().n_layers {
         let outputs = (0..model.config().n_heads).map(|head| {
-            let head = model.head(layer, head);
+            let head = model.head(HeadId::new(layer, head));
             let mut pattern = x.dot(&qk(head)).dot(&x.t()) / model.config().attn_scale;
             for (destination, mut row) in pattern.rows_mut().into_iter().enumerate() {
                 let largest = row.slice(s![..=destination]).iter().fold(f64::MIN, |largest, &score| largest.max(score));
