@@ -58,9 +58,9 @@ fn both_induction_circuits_predict_every_token_of_the_later_repeats() {
 #[test]
 fn the_loss_of_the_induction_circuit_is_the_saturated_one() {
     let tokens = repeated();
-    let scale = 4.0;
+    let scale = 4f64;
     let logits = logits(&build(&preset("induction", json!({ "scale": scale, "sharpness": 60.0 }))), &tokens);
-    let expected = (1.0 + 32.0 * (-scale as f64).exp()).ln();
+    let expected = (1.0 + 32.0 * (-scale).exp()).ln();
     for position in 21..60 {
         let row = logits.row(position);
         let loss = row.iter().map(|value| value.exp()).sum::<f64>().ln() - row[tokens[position + 1]];
