@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`error`], [`stream`], [`kind`] | errors, named random streams, registries of what a YAML file can name |
+//! | [`error`], [`stream`], [mod@kind] | errors, named random streams, registries of what a YAML file can name |
 //! | [`linalg`] | low-rank products and decompositions |
 //! | [`model`] | configuration, weights, forward pass with cache; [`model::build`] makes models |
 //! | [`input`] | token sequences |

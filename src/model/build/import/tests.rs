@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::fs;
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/one_layer")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/one_layer")
 }
 
 fn import(folder: &Path) -> Result<Transformer> {
