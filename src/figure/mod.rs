@@ -1,5 +1,15 @@
 //! Figures: what a `figure:` cell draws, one file each.
 
+mod canvas;
+mod colormap;
+mod data;
+mod font;
+mod raster;
+mod scale;
+mod svg;
+mod text;
+mod theme;
+
 use crate::Result;
 use crate::kind::Kind;
 use polars::prelude::DataFrame;
