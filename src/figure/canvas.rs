@@ -254,8 +254,10 @@ mod tests {
     #[test]
     fn dashes_cover_their_share_of_the_line() {
         let strokes = dash_strokes(&[(0.0, 0.0), (50.0, 0.0), (50.0, 49.0)], &[6.0, 4.0]);
-        let length: f64 =
-            strokes.iter().flat_map(|s| s.windows(2).map(|w| (w[1].0 - w[0].0).hypot(w[1].1 - w[0].1)).collect::<Vec<_>>()).sum();
+        let length: f64 = strokes
+            .iter()
+            .flat_map(|s| s.windows(2).map(|w| (w[1].0 - w[0].0).hypot(w[1].1 - w[0].1)).collect::<Vec<_>>())
+            .sum();
         assert_eq!(strokes.len(), 10);
         assert!((length - 60.0).abs() < 1e-9, "{length}");
     }

@@ -112,7 +112,17 @@ pub fn categories(data: &DataFrame, parameter: &str, name: &str) -> Result<Categ
 fn numeric_categories(column: &Column) -> Result<Categories> {
     let floats = column.cast(&DataType::Float64)?;
     // -0 and 0 are one category, and so are all NaN.
-    let key = |v: Option<f64>| v.map(|v| if v == 0.0 { 0.0 } else if v.is_nan() { f64::NAN } else { v });
+    let key = |v: Option<f64>| {
+        v.map(|v| {
+            if v == 0.0 {
+                0.0
+            } else if v.is_nan() {
+                f64::NAN
+            } else {
+                v
+            }
+        })
+    };
     let values: Vec<Option<f64>> = floats.f64()?.iter().map(key).collect();
     let mut distinct = values.clone();
     // Missing ones go last.
@@ -195,9 +205,10 @@ mod tests {
 
     #[test]
     fn numbers_are_ordered_and_words_appear_in_their_order() {
-        let data = df!("n" => [Some(10i64), Some(-2), None, Some(10)], "f" => [0.5, 1e-7, f64::NAN, 0.5], "w" => ["b", "a", "b", "c"],
+        let data =
+            df!("n" => [Some(10i64), Some(-2), None, Some(10)], "f" => [0.5, 1e-7, f64::NAN, 0.5], "w" => ["b", "a", "b", "c"],
             "t" => [true, false, true, true])
-        .unwrap();
+            .unwrap();
         let n = categories(&data, "x", "n").unwrap();
         assert_eq!(n.labels, ["−2", "10", "null"]);
         assert_eq!(n.codes, [1, 0, 2, 1]);

@@ -6,9 +6,7 @@ use super::theme::{PNG_SCALE, UNITS};
 use crate::{Error, Result};
 use ab_glyph::{Font, PxScale, point};
 use plotters::prelude::BitMapBackend;
-use plotters_backend::{
-    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
-};
+use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 
 /// Samples in each direction that are averaged to a pixel of the PNG.
 const SAMPLES: usize = UNITS as usize / PNG_SCALE as usize;

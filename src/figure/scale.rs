@@ -254,7 +254,9 @@ mod tests {
 
     #[test]
     fn extreme_ranges_have_finite_ticks() {
-        for (low, high) in [(-f64::MAX, f64::MAX), (0.0, 5e-324), (1.0, 1.0 + f64::EPSILON), (1e300, 1.1e300), (7.0, 7.0), (0.0, 0.0)] {
+        for (low, high) in
+            [(-f64::MAX, f64::MAX), (0.0, 5e-324), (1.0, 1.0 + f64::EPSILON), (1e300, 1.1e300), (7.0, 7.0), (0.0, 0.0)]
+        {
             let scale = Scale::new(ScaleKind::Linear, Range { low, high }).padded(0.05);
             let ticks = scale.ticks(5);
             assert!(ticks.len() <= 52 && ticks.iter().all(|(at, _)| at.is_finite()), "{low} {high} {ticks:?}");

@@ -4,9 +4,7 @@ use super::font::{Fonts, Weight};
 use super::text::{self, Turn};
 use super::theme::UNITS;
 use ab_glyph::{Font, OutlineCurve};
-use plotters_backend::{
-    BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind,
-};
+use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write;
