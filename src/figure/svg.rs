@@ -181,7 +181,7 @@ impl DrawingBackend for Svg {
         let face = fonts.face(line.weight);
         let turn = match line.turn {
             Turn::None => String::new(),
-            Turn::Quarters(quarters) => format!("rotate({})", 90 * quarters),
+            Turn::Quarters(quarters) => format!("rotate({})", 90 * u32::from(quarters)),
         };
         let units = 1.0 / face.units;
         let (dx, dy) = line.offset;
