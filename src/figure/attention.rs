@@ -120,12 +120,13 @@ impl Attention {
         let key = |row: usize| (facets.codes[row], layers.codes[row], heads.codes[row], sequences.codes[row]);
         let mut index: BTreeMap<_, usize> = (0..data.height()).map(|row| (key(row), 0)).collect();
         data::limit_facets(index.len(), "one panel for each facet, head and sequence")?;
+        let facet_titles = data::facet_titles(&facets, self.facet.as_deref());
         let mut titles = Vec::new();
         for ((facet, layer, head, sequence), panel) in &mut index {
             *panel = titles.len();
             let mut title = format!("head {}.{}", layers.labels[*layer], heads.labels[*head]);
             if self.facet.is_some() {
-                title = format!("{} · {title}", facets.labels[*facet]);
+                title = format!("{} · {title}", facet_titles[*facet]);
             }
             if sequences.len() > 1 {
                 title += &format!(" · sequence {}", sequences.labels[*sequence]);

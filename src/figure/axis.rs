@@ -151,7 +151,9 @@ impl Ticks {
         for (fraction, text) in &self.at {
             let x = plot.x + fraction * plot.width;
             canvas.line(&[(x, plot.bottom()), (x, plot.bottom() + TICK_LENGTH)], theme::AXIS, 0.75)?;
-            let at = (x, plot.bottom() + TO_LABEL);
+            // A long number at the end of the axis keeps within the figure.
+            let half = if self.turned { 0.0 } else { canvas.fonts.width(text, Weight::Regular, theme::TICK) / 2.0 };
+            let at = (x.min(plot.right() + theme::MARGIN - 2.0 - half), plot.bottom() + TO_LABEL);
             // Text reading upwards under its tick hangs from its right end.
             canvas.text(text, at, if self.turned { look.upward().anchored(1.0, 0.5) } else { look.anchored(0.5, 0.0) })?;
         }

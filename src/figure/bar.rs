@@ -119,9 +119,10 @@ impl Bar {
         let width = self.width.map_or(theme::WIDTH, f64::from);
         let named = self.color_label.as_deref().or(self.color.as_deref()).unwrap_or_default();
         let legend = Legend::new(fonts, named, &series.series, Sample::Swatch, width);
+        let titles = data::facet_titles(&series.facets, self.facet.as_deref());
         let mut surround = Surround {
             title,
-            facets: &series.facets.labels,
+            facets: &titles,
             x_label: self.x_label.as_deref().unwrap_or(&self.x),
             y_label: self.y_label.as_deref().unwrap_or(&self.y),
             columns: layout::balanced_columns(series.facets.len(), width, 170.0),

@@ -38,6 +38,15 @@ impl Categories {
     }
 }
 
+/// Titles of the panels of `facets`, which `name` names: the values alone where they are words, `noise = 0.1` where they are numbers.
+pub fn facet_titles(facets: &Categories, name: Option<&str>) -> Vec<String> {
+    let number = |label: &String| label.replace('−', "-").parse::<f64>().is_ok() || label == "true" || label == "false";
+    match name {
+        Some(name) if facets.labels.iter().any(number) => facets.labels.iter().map(|l| format!("{name} = {l}")).collect(),
+        _ => facets.labels.clone(),
+    }
+}
+
 /// The error for a figure without rows.
 ///
 /// # Errors

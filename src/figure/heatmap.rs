@@ -124,7 +124,7 @@ impl Figure for Heatmap {
             x_label: self.x_label.as_deref().unwrap_or(&self.x),
             y_label: self.y_label.as_deref().unwrap_or(&self.y),
             color_label: self.color_label.as_deref().unwrap_or(&self.color),
-            facets: facets.labels,
+            facets: data::facet_titles(&facets, self.facet.as_deref()),
             x: vec![x],
             y: vec![y],
             panels,

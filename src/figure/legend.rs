@@ -9,9 +9,16 @@ use crate::Result;
 use plotters::prelude::DrawingBackend;
 use plotters::style::RGBAColor;
 
+/// Height of a row of a legend.
 const ROW: f64 = 18.0;
+/// Length of the piece of line before a series' name.
 const SAMPLE: f64 = 24.0;
+/// Width of a colour bar.
 const BAR: f64 = 13.0;
+/// Space between the panels and the colour bar.
+const TO_BAR: f64 = 18.0;
+/// What the key to cells without a value says.
+const NO_VALUE: &str = "no value";
 
 /// How a series is told from the others.
 #[derive(Clone, Copy, Debug)]
@@ -136,6 +143,8 @@ pub struct ColorBar {
     missing: bool,
     ticks: Vec<(f64, String)>,
     length: f64,
+    /// From the left edge of the bar to the label's baseline.
+    label_at: f64,
     /// Width with the space left of it.
     pub width: f64,
 }
@@ -145,10 +154,11 @@ impl ColorBar {
     pub fn new(fonts: &Fonts, scale: ColorScale, label: &str, missing: bool, length: f64) -> Self {
         let length = length.clamp(60.0, 240.0);
         let ticks = scale.ticks(length);
-        let texts = ticks.iter().map(|(_, t)| t.as_str()).chain(missing.then_some("no value"));
-        let widest = texts.map(|t| fonts.width(t, Weight::Regular, theme::TICK)).fold(0.0, f64::max);
-        let width = 18.0 + BAR + 8.0 + widest + 10.0 + theme::LABEL;
-        Self { scale, label: label.to_string(), missing, ticks, length, width: width.ceil() }
+        let width = |text: &str| fonts.width(text, Weight::Regular, theme::TICK);
+        let label_at = BAR + 7.0 + ticks.iter().map(|(_, t)| width(t)).fold(0.0, f64::max) + 8.0 + theme::LABEL * 0.8;
+        let below = if missing { BAR + 7.0 + width(NO_VALUE) } else { 0.0 };
+        let width = TO_BAR + (label_at + theme::LABEL * 0.25).max(below);
+        Self { scale, label: label.to_string(), missing, ticks, length, label_at, width: width.ceil() }
     }
 
     /// Draws it right of `block`.
@@ -156,7 +166,7 @@ impl ColorBar {
     /// # Errors
     /// [`crate::Error::Figure`] if the backend fails.
     pub fn paint<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, block: Rect) -> Result<()> {
-        let bar = Rect { x: block.right() + 18.0, y: block.y, width: BAR, height: self.length };
+        let bar = Rect { x: block.right() + TO_BAR, y: block.y, width: BAR, height: self.length };
         let slice = bar.height / STEPS as f64;
         for step in 0..STEPS {
             // Each slice reaches under the one above it, so that no rounding leaves a gap.
@@ -174,13 +184,12 @@ impl ColorBar {
         if self.missing {
             let swatch = Rect { y: bar.bottom() + 12.0, height: BAR, ..bar };
             paint_missing(canvas, swatch)?;
-            canvas.text("no value", (bar.right() + 7.0, swatch.y + BAR / 2.0), look.anchored(0.0, 0.5))?;
+            canvas.text(NO_VALUE, (bar.right() + 7.0, swatch.y + BAR / 2.0), look.anchored(0.0, 0.5))?;
         }
         let label = canvas.fonts.fit(&self.label, Weight::Regular, theme::LABEL, self.length.max(block.height));
         let half = canvas.fonts.width(&label, Weight::Regular, theme::LABEL) / 2.0;
         let middle = (bar.y + bar.height / 2.0).max(bar.y + half);
-        let right = bar.x - 18.0 + self.width - theme::LABEL * 0.2;
-        canvas.text(&label, (right, middle), Type::new(theme::LABEL, theme::INK).upward().anchored(0.5, 1.0))
+        canvas.text(&label, (bar.x + self.label_at, middle), Type::new(theme::LABEL, theme::INK).upward().anchored(0.5, 1.0))
     }
 
     /// Height with what is below it.

@@ -14,6 +14,8 @@ use plotters::prelude::DrawingBackend;
 
 /// Largest side of a cell.
 const LARGEST_CELL: f64 = 46.0;
+/// Cells this large show all there is to see, and fewer rows of panels are worth more than larger ones.
+const COMFORTABLE_CELL: f64 = 32.0;
 /// From this side on, cells are set apart by white lines.
 const APART: f64 = 14.0;
 /// Size of the values written in cells.
@@ -219,7 +221,7 @@ impl Matrix<'_> {
                 None => true,
                 // Too tall is worse than small; of equals, the one with fewer rows.
                 Some((_, other)) if other > TALL && tall < other => true,
-                Some((old, _)) => tall <= TALL && wide >= old.cell.0,
+                Some((old, _)) => tall <= TALL && wide >= old.cell.0.min(COMFORTABLE_CELL),
             };
             if better {
                 best = Some((fit, tall));
