@@ -148,13 +148,7 @@ impl Bar {
 
 impl Figure for Bar {
     fn columns(&self) -> Vec<(&'static str, &str)> {
-        let mut columns = vec![("x", self.x.as_str())];
-        let Self { y, color, facet, low, high, .. } = self;
-        columns.push(("y", y));
-        for (parameter, column) in [("color", color), ("facet", facet), ("low", low), ("high", high)] {
-            columns.extend(column.as_deref().map(|c| (parameter, c)));
-        }
-        columns
+        std::iter::once(("x", self.x.as_str())).chain(self.names().columns()).collect()
     }
 
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {

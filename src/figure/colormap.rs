@@ -73,7 +73,7 @@ impl ColorScale {
 
     /// Ticks of a colour bar `length` pixels long: fraction from the low end, and text.
     pub fn ticks(&self, length: f64) -> Vec<(f64, String)> {
-        let ticks = scale::linear_ticks(self.range, ((length / 40.0) as usize).max(2));
+        let ticks = scale::linear_ticks(self.range, ((length / 30.0) as usize).clamp(3, 6));
         let texts = scale::tick_texts(&ticks);
         ticks.iter().map(|&t| self.range.fraction(t)).zip(texts).collect()
     }

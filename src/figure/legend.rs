@@ -138,12 +138,13 @@ impl Legend {
 #[derive(Clone, Debug)]
 pub struct ColorBar {
     scale: ColorScale,
-    label: String,
+    /// Lines of the label, as long as the bar.
+    label: Vec<String>,
     /// Whether some cells have no value.
     missing: bool,
     ticks: Vec<(f64, String)>,
     length: f64,
-    /// From the left edge of the bar to the label's baseline.
+    /// From the left edge of the bar to the baseline of the label's first line.
     label_at: f64,
     /// Width with the space left of it.
     pub width: f64,
@@ -152,13 +153,15 @@ pub struct ColorBar {
 impl ColorBar {
     /// The key to `scale`, `length` high.
     pub fn new(fonts: &Fonts, scale: ColorScale, label: &str, missing: bool, length: f64) -> Self {
-        let length = length.clamp(60.0, 240.0);
+        let length = length.clamp(110.0, 240.0);
         let ticks = scale.ticks(length);
         let width = |text: &str| fonts.width(text, Weight::Regular, theme::TICK);
         let label_at = BAR + 7.0 + ticks.iter().map(|(_, t)| width(t)).fold(0.0, f64::max) + 8.0 + theme::LABEL * 0.8;
         let below = if missing { BAR + 7.0 + width(NO_VALUE) } else { 0.0 };
-        let width = TO_BAR + (label_at + theme::LABEL * 0.25).max(below);
-        Self { scale, label: label.to_string(), missing, ticks, length, label_at, width: width.ceil() }
+        let label = fonts.wrap(label, Weight::Regular, theme::LABEL, length);
+        let lines = label.len().saturating_sub(1) as f64 * theme::LABEL * theme::LINE_HEIGHT;
+        let width = TO_BAR + (label_at + lines + theme::LABEL * 0.25).max(below);
+        Self { scale, label, missing, ticks, length, label_at, width: width.ceil() }
     }
 
     /// Draws it right of `block`.
@@ -186,10 +189,12 @@ impl ColorBar {
             paint_missing(canvas, swatch)?;
             canvas.text(NO_VALUE, (bar.right() + 7.0, swatch.y + BAR / 2.0), look.anchored(0.0, 0.5))?;
         }
-        let label = canvas.fonts.fit(&self.label, Weight::Regular, theme::LABEL, self.length.max(block.height));
-        let half = canvas.fonts.width(&label, Weight::Regular, theme::LABEL) / 2.0;
-        let middle = (bar.y + bar.height / 2.0).max(bar.y + half);
-        canvas.text(&label, (bar.x + self.label_at, middle), Type::new(theme::LABEL, theme::INK).upward().anchored(0.5, 1.0))
+        let look = Type::new(theme::LABEL, theme::INK).upward().anchored(0.5, 1.0);
+        for (i, line) in self.label.iter().enumerate() {
+            let x = bar.x + self.label_at + i as f64 * theme::LABEL * theme::LINE_HEIGHT;
+            canvas.text(line, (x, bar.y + bar.height / 2.0), look)?;
+        }
+        Ok(())
     }
 
     /// Height with what is below it.

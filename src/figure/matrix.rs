@@ -264,7 +264,7 @@ impl Placed<'_> {
         let joined = self.cell.0.min(self.cell.1) < APART;
         let mut rest = valued.as_slice();
         while let Some(&(step, first)) = rest.first() {
-            let follows = |run: usize| rest.get(run) == Some(&(step, first + run)) && (first + run) % nx != 0;
+            let follows = |run: usize| rest.get(run) == Some(&(step, first + run)) && !(first + run).is_multiple_of(nx);
             let run = if joined { (1..).find(|&run| !follows(run)).unwrap_or(1) } else { 1 };
             canvas.fill(self.cell(plot, first, run), self.matrix.scale.color(step))?;
             rest = &rest[run..];

@@ -52,13 +52,12 @@ pub struct Series {
     pub interval: Vec<Option<(f64, f64)>>,
 }
 
-impl Names<'_> {
+impl<'a> Names<'a> {
     /// The columns with the parameters that name them.
-    pub fn columns(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [Some(("y", self.y)), self.color.map(|c| ("color", c)), self.facet.map(|c| ("facet", c))]
-            .into_iter()
-            .chain([self.low.map(|c| ("low", c)), self.high.map(|c| ("high", c))])
-            .flatten()
+    pub fn columns(self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let Self { y, color, facet, low, high } = self;
+        let optional = [("color", color), ("facet", facet), ("low", low), ("high", high)];
+        std::iter::once(("y", y)).chain(optional.into_iter().filter_map(|(parameter, column)| Some((parameter, column?))))
     }
 
     /// Reads the columns.
