@@ -175,12 +175,13 @@ pub trait Scene {
 /// # Errors
 /// [`Error::Figure`] if it is too large or a backend fails.
 pub fn render(scene: &impl Scene, title: &str) -> Result<Drawing> {
-    const LARGEST: f64 = 6000.0;
+    // A figure is drawn on a bitmap of sixteen times its pixels: this is about 400 MB.
+    const LARGEST: f64 = 8e6;
     let fonts = Fonts::embedded()?;
     let (width, height) = scene.size();
-    if !(width <= LARGEST && height <= LARGEST) {
+    if width * height > LARGEST {
         return Err(Error::Figure(format!(
-            "it would be {width:.0} × {height:.0} pixels, but at most {LARGEST} are drawn: show fewer facets or set `width` and `height`"
+            "it would be {width:.0} × {height:.0} pixels, more than can be drawn: show less of the data with WHERE in the query, or set `width` and `height`"
         )));
     }
     let size = (width.ceil().max(1.0) as u32, height.ceil().max(1.0) as u32);

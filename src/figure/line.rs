@@ -60,11 +60,11 @@ pub struct Line {
     pub color_label: Option<String>,
     /// Width of the figure in pixels. Default: 720.
     #[serde(default)]
-    #[schemars(range(min = 200, max = 4000))]
+    #[schemars(range(min = 200, max = 2400))]
     pub width: Option<u32>,
     /// Height of the figure in pixels. Default: what suits the number of panels.
     #[serde(default)]
-    #[schemars(range(min = 120, max = 4000))]
+    #[schemars(range(min = 120, max = 2400))]
     pub height: Option<u32>,
 }
 

@@ -113,10 +113,19 @@ impl Scale {
     }
 }
 
-/// About `count` multiples of 1, 2, 2.5 or 5 times a power of ten within `range`.
+/// About `count` multiples of 1, 2, 2.5 or 5 times a power of ten within `range`; at least three where numbers are that fine, since
+/// one or two tell little of a scale.
 pub fn linear_ticks(range: Range, count: usize) -> Vec<f64> {
-    let count = count.clamp(2, 20) as f64;
-    let raw = range.high / count - range.low / count;
+    let count = count.clamp(2, 20);
+    let fewest = multiples(range, count);
+    if fewest.len() >= 3 {
+        return fewest;
+    }
+    (count + 1..count + 6).map(|count| multiples(range, count)).find(|ticks| ticks.len() >= 3).unwrap_or(fewest)
+}
+
+fn multiples(range: Range, count: usize) -> Vec<f64> {
+    let raw = range.high / count as f64 - range.low / count as f64;
     let magnitude = 10f64.powf(raw.log10().floor());
     if !(magnitude.is_finite() && magnitude > 1e-300) {
         return vec![range.low, range.high];
@@ -229,6 +238,7 @@ mod tests {
         assert_eq!(texts(0.0, 61.0, 6), ["0", "20", "40", "60"]);
         assert_eq!(texts(0.0, 4e-5, 4), ["0", "1e−5", "2e−5", "3e−5", "4e−5"]);
         assert_eq!(texts(0.0, 3e7, 3), ["0", "1e7", "2e7", "3e7"]);
+        assert_eq!(texts(-0.89, 0.89, 3), ["−0.5", "0.0", "0.5"]);
     }
 
     #[test]

@@ -169,6 +169,19 @@ fn ablations_as_bars() {
 fn attention_patterns() {
     keep("attention", &draw("attention", json!({}), &attention(61, 4, false), "Four heads, four rules"));
     keep("attention_small", &draw("attention", json!({}), &attention(9, 1, false), "A short sequence"));
+    // Two sequences have tokens of their own.
+    let first = attention(9, 2, false);
+    let mut second = first.clone();
+    let changed = |name: &str, by: i64| {
+        Column::new(
+            name.into(),
+            first.column(name).unwrap().i64().unwrap().iter().map(|v| v.map(|v| v + by)).collect::<Vec<_>>(),
+        )
+    };
+    for (name, by) in [("sequence", 1), ("source_token", 40), ("destination_token", 40)] {
+        second.with_column(changed(name, by)).unwrap();
+    }
+    keep("attention_sequences", &draw("attention", json!({}), &first.vstack(&second).unwrap(), "Two heads on two sequences"));
     let worst = draw("attention", json!({}), &attention(61, 8, true), "Noise");
     assert!(worst.svg.len() < 600_000, "{}", worst.svg.len());
 }
