@@ -116,6 +116,7 @@ impl Line {
         let x = data::numbers(data, "x", &self.x)?;
         xy::require_positive(self.x_scale, "x", &self.x, x.iter().flatten().copied())?;
         let scale = Scale::new(self.x_scale, Range::of(x.iter().flatten().copied())).padded(0.02);
+        let scale = if categories.are_integers() { scale.whole() } else { scale };
         let across = x.iter().map(|v| v.map(|v| scale.fraction(v))).collect();
         Ok((Axis::Numbers(scale), across))
     }

@@ -70,6 +70,8 @@ pub struct Scale {
     kind: ScaleKind,
     /// Ends, in logarithms to base 10 on a log axis.
     range: Range,
+    /// Whether only whole numbers get ticks.
+    whole: bool,
 }
 
 impl Scale {
@@ -83,12 +85,17 @@ impl Scale {
                 if high > low { Range { low, high } } else { Range { low: low - 0.5, high: high + 0.5 } }
             }
         };
-        Self { kind, range }
+        Self { kind, range, whole: false }
     }
 
     /// This axis with a margin at both ends, so that marks do not touch them.
     pub fn padded(self, share: f64) -> Self {
         Self { range: self.range.padded(share), ..self }
+    }
+
+    /// This axis with ticks at whole numbers only, for what is counted.
+    pub fn whole(self) -> Self {
+        Self { whole: true, ..self }
     }
 
     /// Where `value` lies along the axis, 0 to 1.
@@ -101,10 +108,13 @@ impl Scale {
 
     /// About `count` ticks: fraction along the axis, and text.
     pub fn ticks(&self, count: usize) -> Vec<(f64, String)> {
-        let values = match self.kind {
+        let mut values = match self.kind {
             ScaleKind::Linear => linear_ticks(self.range, count),
             ScaleKind::Log => log_ticks(self.range, count),
         };
+        if self.whole && values.iter().any(|v| v.fract() == 0.0) {
+            values.retain(|v| v.fract() == 0.0);
+        }
         let texts = match self.kind {
             ScaleKind::Linear => tick_texts(&values),
             ScaleKind::Log => values.iter().map(|&v| number(v)).collect(),
@@ -249,6 +259,14 @@ mod tests {
         assert_eq!(ticks(1e-5, 1.0, 6), ["1e−5", "1e−4", "0.001", "0.01", "0.1", "1"]);
         assert_eq!(ticks(1.0, 10.0, 6), ["1", "2", "5", "10"]);
         assert!(ticks(1e-300, 1e300, 6).len() <= 8);
+    }
+
+    #[test]
+    fn what_is_counted_has_no_halves() {
+        let scale = Scale::new(ScaleKind::Linear, Range { low: 1.0, high: 3.0 });
+        let texts = |scale: Scale| scale.ticks(6).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+        assert_eq!(texts(scale), ["1.0", "1.5", "2.0", "2.5", "3.0"]);
+        assert_eq!(texts(scale.whole()), ["1", "2", "3"]);
     }
 
     #[test]
