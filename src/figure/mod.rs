@@ -1,5 +1,26 @@
 //! Figures: what a `figure:` cell draws, one file each.
 
+mod attention;
+mod axis;
+mod bar;
+mod canvas;
+mod colormap;
+mod data;
+mod font;
+mod heatmap;
+mod layout;
+mod legend;
+mod line;
+mod matrix;
+mod raster;
+mod scale;
+mod svg;
+#[cfg(test)]
+mod tests;
+mod text;
+mod theme;
+mod xy;
+
 use crate::Result;
 use crate::kind::Kind;
 use polars::prelude::DataFrame;
@@ -28,4 +49,9 @@ pub struct Drawing {
 }
 
 /// All kinds of figure.
-pub static FIGURES: &[Kind<dyn Figure>] = &[];
+pub static FIGURES: &[Kind<dyn Figure>] = &[
+    crate::kind!(dyn Figure, heatmap::Heatmap),
+    crate::kind!(dyn Figure, line::Line),
+    crate::kind!(dyn Figure, bar::Bar),
+    crate::kind!(dyn Figure, attention::Attention),
+];

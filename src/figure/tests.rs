@@ -1,0 +1,303 @@
+//! Every kind over realistic and over odd tables.
+
+use super::{Drawing, FIGURES, Figure};
+use crate::kind::Kind;
+use polars::prelude::{Column, DataFrame, df};
+use serde_json::{Value, json};
+
+fn figure(kind: &str, parameters: Value) -> Box<dyn Figure> {
+    let kind = Kind::find(FIGURES, kind).unwrap();
+    (kind.parse)(parameters).unwrap()
+}
+
+fn draw(kind: &str, parameters: Value, data: &DataFrame, title: &str) -> Drawing {
+    let drawing = figure(kind, parameters).draw(data, title).unwrap_or_else(|e| panic!("{kind}: {e}"));
+    check(&drawing);
+    drawing
+}
+
+fn check(drawing: &Drawing) {
+    assert!(drawing.svg.starts_with("<svg") && drawing.svg.ends_with("</svg>\n"));
+    assert!(!drawing.svg.contains("<text") && !drawing.svg.contains("NaN") && !drawing.svg.contains("inf"));
+    assert!(drawing.svg.contains(r#"role="img""#));
+    assert!(drawing.png.starts_with(b"\x89PNG\r\n"));
+}
+
+/// With `FIGURE_DIR` set the figures are kept there to be looked at.
+fn keep(name: &str, drawing: &Drawing) {
+    if let Ok(dir) = std::env::var("FIGURE_DIR") {
+        std::fs::write(format!("{dir}/{name}.svg"), &drawing.svg).unwrap();
+        std::fs::write(format!("{dir}/{name}.png"), &drawing.png).unwrap();
+    }
+}
+
+/// Numbers between 0 and 1 without a pattern.
+fn noise(i: usize) -> f64 {
+    ((i as f64 * 12.9898).sin() * 43758.5453).fract().abs()
+}
+
+fn heads() -> DataFrame {
+    let (mut model, mut layer, mut head, mut value, mut change) = (vec![], vec![], vec![], vec![], vec![]);
+    for m in ["wired", "random", "compressed"] {
+        for l in 0..2i64 {
+            for h in 0..4i64 {
+                model.push(m);
+                layer.push(l);
+                head.push(h);
+                let missing = m == "compressed" && h == 2;
+                let strong = m != "random" && l == 1 && h == 0;
+                let v = if strong { 0.98 } else { noise(model.len()) * 0.2 };
+                value.push((!missing).then_some(v));
+                change.push(0.9 - noise(model.len() + 7) * 1.4);
+            }
+        }
+    }
+    df!("model" => model, "layer" => layer, "head" => head, "value" => value, "change" => change).unwrap()
+}
+
+fn losses() -> DataFrame {
+    let (mut model, mut position, mut loss, mut low, mut high) = (vec![], vec![], vec![], vec![], vec![]);
+    for (m, name) in ["wired", "random", "no induction head"].iter().enumerate() {
+        for p in 0..60i64 {
+            let base = if m == 0 && p > 20 { 0.2 + 2.0 * (-(p as f64 - 20.0) / 3.0).exp() } else { 3.4 - 0.1 * m as f64 };
+            let y = base + 0.12 * (noise(p as usize + 100 * m) - 0.5);
+            model.push(*name);
+            position.push(p);
+            loss.push(y);
+            low.push(y - 0.15);
+            high.push(y + 0.15);
+        }
+    }
+    df!("model" => model, "position" => position, "loss" => loss, "low" => low, "high" => high).unwrap()
+}
+
+fn ablations() -> DataFrame {
+    let (mut method, mut head, mut y, mut low, mut high) = (vec![], vec![], vec![], vec![], vec![]);
+    for h in ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"] {
+        for (m, name) in ["zero", "mean", "resample"].iter().enumerate() {
+            let v = if h == "1.0" { 2.4 - 0.3 * m as f64 } else { noise(y.len()) * 0.5 - 0.15 };
+            method.push(*name);
+            head.push(h);
+            y.push(v);
+            low.push(v - 0.12);
+            high.push(v + 0.12);
+        }
+    }
+    df!("method" => method, "head" => head, "loss_change" => y, "low" => low, "high" => high).unwrap()
+}
+
+fn attention(length: i64, heads: i64, flat: bool) -> DataFrame {
+    let mut columns: [Vec<i64>; 7] = Default::default();
+    let mut value = Vec::new();
+    for h in 0..heads {
+        for to in 0..length {
+            for from in 0..=to {
+                let token = |p: i64| if p == 0 { 0 } else { 1 + (p - 1) % 20 * 7 % 32 };
+                let peak = match h {
+                    0 => from == (to - 1).max(0),
+                    1 => from == if to > 20 { to - 19 } else { 0 },
+                    2 => from == to,
+                    _ => false,
+                };
+                let v = if flat {
+                    noise(value.len())
+                } else if h < 3 {
+                    if peak { 0.95 } else { 0.05 / (to + 1) as f64 }
+                } else {
+                    1.0 / (to + 1) as f64
+                };
+                for (column, x) in columns.iter_mut().zip([h / 4, h % 4, 0, to, from, token(to), token(from)]) {
+                    column.push(x);
+                }
+                value.push(v);
+            }
+        }
+    }
+    let names = ["layer", "head", "sequence", "destination", "source", "destination_token", "source_token"];
+    let mut all: Vec<Column> = names.iter().zip(columns).map(|(n, c)| Column::new((*n).into(), c)).collect();
+    all.push(Column::new("value".into(), value));
+    DataFrame::new_infer_height(all).unwrap()
+}
+
+#[test]
+fn heads_as_a_heat_map() {
+    let parameters =
+        json!({"x": "head", "y": "layer", "color": "value", "facet": "model", "color_label": "prefix matching (probability)"});
+    let title = "Only head 1.0 of the wired model attends right after the earlier copy of the current token";
+    let drawing = draw("heatmap", parameters.clone(), &heads(), title);
+    keep("heatmap", &drawing);
+    let again = draw("heatmap", parameters, &heads(), title);
+    assert_eq!((drawing.svg, drawing.png), (again.svg, again.png));
+}
+
+#[test]
+fn a_diverging_heat_map() {
+    let parameters = json!({"x": "head", "y": "layer", "color": "change", "facet": "model", "center": 0.0, "color_label": "change of the loss (nats)"});
+    keep("diverging", &draw("heatmap", parameters, &heads(), "Taking heads away"));
+}
+
+#[test]
+fn losses_as_lines() {
+    let parameters = json!({"x": "position", "y": "loss", "color": "model", "low": "low", "high": "high", "y_label": "loss (nats)",
+        "rule": [{"value": 3.497, "label": "chance (ln 33)"}]});
+    keep(
+        "line",
+        &draw("line", parameters, &losses(), "The loss falls in the second repeat, and only where there is an induction head"),
+    );
+    let parameters = json!({"x": "position", "y": "loss", "facet": "model", "y_scale": "log", "y_label": "loss (nats)"});
+    keep("line_facets", &draw("line", parameters, &losses(), "The same on a logarithmic axis"));
+}
+
+#[test]
+fn a_sweep_as_lines() {
+    let data = df!("noise" => [0.01, 0.01, 0.01, 0.03, 0.03, 0.03, 0.1, 0.1, 0.1, 1.0, 1.0, 1.0], "d" => [16i64, 32, 64, 16, 32, 64, 16, 32, 64, 16, 32, 64],
+        "score" => [Some(0.9), Some(0.95), Some(0.99), Some(0.7), None, Some(0.95), Some(0.4), Some(0.55), Some(0.8), Some(0.1), Some(0.1), Some(0.12)]).unwrap();
+    let parameters = json!({"x": "noise", "y": "score", "color": "d", "x_scale": "log", "color_label": "d_model"});
+    keep("sweep", &draw("line", parameters, &data, "More room, more noise tolerated"));
+}
+
+#[test]
+fn ablations_as_bars() {
+    let parameters = json!({"x": "head", "y": "loss_change", "color": "method", "low": "low", "high": "high", "y_label": "change of the loss (nats)",
+        "rule": [{"value": 2.0, "label": "what the whole circuit is worth"}]});
+    keep("bar", &draw("bar", parameters, &ablations(), "Head 1.0 carries the loss, whatever it is replaced with"));
+    let parameters = json!({"x": "head", "y": "loss_change", "facet": "method", "y_label": "change of the loss (nats)"});
+    keep("bar_facets", &draw("bar", parameters, &ablations(), "The same in panels"));
+}
+
+#[test]
+fn attention_patterns() {
+    keep("attention", &draw("attention", json!({}), &attention(61, 4, false), "Four heads, four rules"));
+    keep("attention_small", &draw("attention", json!({}), &attention(9, 1, false), "A short sequence"));
+    // Two sequences have tokens of their own.
+    let first = attention(9, 2, false);
+    let mut second = first.clone();
+    let changed = |name: &str, by: i64| {
+        Column::new(
+            name.into(),
+            first.column(name).unwrap().i64().unwrap().iter().map(|v| v.map(|v| v + by)).collect::<Vec<_>>(),
+        )
+    };
+    for (name, by) in [("sequence", 1), ("source_token", 40), ("destination_token", 40)] {
+        second.with_column(changed(name, by)).unwrap();
+    }
+    keep("attention_sequences", &draw("attention", json!({}), &first.vstack(&second).unwrap(), "Two heads on two sequences"));
+    let worst = draw("attention", json!({}), &attention(61, 8, true), "Noise");
+    assert!(worst.svg.len() < 600_000, "{}", worst.svg.len());
+}
+
+/// Tables that nobody would draw on purpose, with columns `x`, `y`, `s` (series) and `f` (facet).
+fn odd_tables() -> Vec<(&'static str, DataFrame)> {
+    let many = 200usize;
+    let names: Vec<String> = (0..many).map(|i| format!("a rather long name of a component, number {i}")).collect();
+    let row = |x: f64, y: f64| df!("x" => [x], "y" => [y], "s" => ["only"], "f" => ["only"]).unwrap();
+    vec![
+        ("one row", row(1.0, 2.0)),
+        ("NaN", row(f64::NAN, f64::NAN)),
+        ("infinite", row(f64::INFINITY, f64::NEG_INFINITY)),
+        ("tiny", df!("x" => [0.0, 5e-324], "y" => [5e-324, 0.0], "s" => ["a", "a"], "f" => ["b", "b"]).unwrap()),
+        ("huge", df!("x" => [-f64::MAX, f64::MAX], "y" => [f64::MAX, -f64::MAX], "s" => ["a", "a"], "f" => ["b", "b"]).unwrap()),
+        ("equal", df!("x" => [1i64, 2, 3], "y" => [-7.0, -7.0, -7.0], "s" => [true, true, true], "f" => [0i64, 0, 0]).unwrap()),
+        ("nulls", df!("x" => [None::<f64>], "y" => [None::<f64>], "s" => [None::<&str>], "f" => [None::<i64>]).unwrap()),
+        ("null type", DataFrame::new_infer_height(["x", "y", "s", "f"].map(|n| Column::full_null(n.into(), 2, &polars::prelude::DataType::Null)).to_vec()).unwrap()),
+        ("many names", df!("x" => names.clone(), "y" => (0..many).map(noise).collect::<Vec<_>>(), "s" => vec!["<&>\u{1}\u{7}"; many], "f" => vec![""; many]).unwrap()),
+        ("many numbers", df!("x" => (0..many as i64).collect::<Vec<_>>(), "y" => (0..many).map(|i| 1e9 * noise(i)).collect::<Vec<_>>(), "s" => vec![1i64; many], "f" => (0..many as i64).map(|i| i % 24).collect::<Vec<_>>()).unwrap()),
+        ("unsigned", df!("x" => [u64::MAX, 0], "y" => [1u32, 2], "s" => [1i64, 2], "f" => [0.1, 0.2]).unwrap()),
+        ("negative log", df!("x" => [1e-9, 1e9], "y" => [1e-300, 1e300], "s" => ["a", "b"], "f" => ["b", "b"]).unwrap()),
+    ]
+}
+
+#[test]
+fn no_table_makes_a_figure_panic() {
+    for (name, data) in odd_tables() {
+        for size in [json!({}), json!({"width": 200, "height": 120})] {
+            for kind in ["heatmap", "line", "bar"] {
+                for extra in [json!({}), json!({"facet": "f"}), json!({"series": "s", "interval": true}), json!({"log": true})]
+                {
+                    let mut parameters = match kind {
+                        "heatmap" => {
+                            json!({"x": "x", "y": "s", "color": "y", "annotate": extra["log"], "center": extra["series"].is_string().then_some(0.0)})
+                        }
+                        _ => json!({"x": "x", "y": "y", "color": extra["series"], "rule": [{"value": 1.0, "label": "one"}]}),
+                    };
+                    let object = parameters.as_object_mut().unwrap();
+                    object.extend(size.as_object().unwrap().clone());
+                    object.insert("facet".into(), extra["facet"].clone());
+                    if kind != "heatmap" && extra["interval"] == true {
+                        object.extend([("low".into(), json!("y")), ("high".into(), json!("y"))]);
+                    }
+                    if kind == "line" && extra["log"] == true {
+                        object.extend([("x_scale".into(), json!("log")), ("y_scale".into(), json!("log"))]);
+                    }
+                    let drawn =
+                        figure(kind, parameters.clone()).draw(&data, "A title of a few words, and then some more of them");
+                    match drawn {
+                        Ok(drawing) => {
+                            check(&drawing);
+                            if extra == json!({"facet": "f"}) && size == json!({}) {
+                                keep(&format!("odd_{kind}_{}", name.replace(' ', "_")), &drawing);
+                            }
+                        }
+                        // Only what a user can mend is refused.
+                        Err(e) => assert!(e.to_string().contains('`'), "{kind} {name} {parameters}: {e}"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn refusal(kind: &str, parameters: Value, data: &DataFrame) -> String {
+    figure(kind, parameters).draw(data, "Title").map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn refusals_say_which_column_and_what_to_do() {
+    let data = df!("x" => [1i64, 1, 2], "y" => [0.5, 0.6, -0.7], "w" => ["a", "a", "b"]).unwrap();
+    let twice = refusal("heatmap", json!({"x": "x", "y": "w", "color": "y"}), &data);
+    assert!(twice.contains("x = 1, w = a") && twice.contains("AVG(y)") && twice.contains("`facet`"), "{twice}");
+    let twice = refusal("line", json!({"x": "x", "y": "y"}), &data);
+    assert!(twice.contains("x = 1") && twice.contains("GROUP BY x"), "{twice}");
+    let words = refusal("bar", json!({"x": "x", "y": "w"}), &data);
+    assert!(words.contains("`y: w`"), "{words}");
+    let empty = refusal("line", json!({"x": "x", "y": "y"}), &data.head(Some(0)));
+    assert!(empty.contains("no rows"), "{empty}");
+    let log = refusal("line", json!({"x": "y", "y": "y", "x_scale": "log"}), &data);
+    assert!(log.contains("`x_scale: log`") && log.contains("`y` has 1"), "{log}");
+    let half = refusal("bar", json!({"x": "y", "y": "y", "low": "y"}), &data);
+    assert!(half.contains("`low`") && half.contains("`high`"), "{half}");
+    let many = df!("x" => vec![1i64; 25], "f" => (0..25i64).collect::<Vec<_>>()).unwrap();
+    let facets = refusal("heatmap", json!({"x": "x", "y": "x", "color": "x", "facet": "f"}), &many);
+    assert!(facets.contains("25 facets") && facets.contains("`facet: f`"), "{facets}");
+    let models = refusal("attention", json!({}), &attention(5, 2, false).vstack(&attention(5, 1, false)).unwrap());
+    assert!(models.contains("head 0.0") && models.contains("`facet`"), "{models}");
+}
+
+#[test]
+fn a_title_cannot_break_out_of_the_document() {
+    let drawing =
+        draw("line", json!({"x": "position", "y": "loss", "color": "model"}), &losses(), "a < b & c </title><script>");
+    assert!(drawing.svg.contains("<title>a &lt; b &amp; c &lt;/title&gt;&lt;script&gt;</title>"));
+}
+
+#[test]
+fn ids_of_two_figures_differ() {
+    let id = |title: &str| {
+        let svg = draw("bar", json!({"x": "head", "y": "loss_change", "facet": "method"}), &ablations(), title).svg;
+        svg.split("id=\"").nth(1).unwrap()[..9].to_string()
+    };
+    assert_ne!(id("One"), id("Two"));
+    assert_eq!(id("One"), id("One"));
+}
+
+#[test]
+fn examples_parse_and_unknown_parameters_do_not() {
+    for kind in FIGURES {
+        let cells: Vec<serde_json::Map<String, Value>> = serde_yaml::from_str(kind.example).unwrap();
+        let parameters =
+            cells[0].iter().filter(|(k, _)| *k != "figure" && *k != "of").map(|(k, v)| (k.clone(), v.clone())).collect();
+        let figure = (kind.parse)(Value::Object(parameters)).unwrap_or_else(|e| panic!("{}: {e}", kind.name));
+        assert!(!figure.columns().is_empty() && !kind.doc().is_empty());
+        assert!((kind.parse)(json!({"x": "a", "y": "b", "color": "c", "colour": "d"})).is_err());
+    }
+}
