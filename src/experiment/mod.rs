@@ -1,5 +1,8 @@
 //! The experiment file: what it says, loading it with exact errors, planning and running it.
 
+pub mod diagnostic;
+pub mod yaml;
+
 use crate::figure::Figure;
 use crate::input::{InputKind, InputShape};
 use crate::measure::Measure;
