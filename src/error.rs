@@ -11,6 +11,14 @@ pub enum Error {
     /// A value that the caller gave is out of its domain; the text says which and what is allowed.
     #[error("{0}")]
     Invalid(String),
+    /// A parameter of a kind is wrong; loading an experiment points at it in the file.
+    #[error("`{name}`: {message}")]
+    Parameter {
+        /// Where it is among the parameters: `layers`, `heads[1].query.from`.
+        name: String,
+        /// What is wrong with it, and what to do.
+        message: String,
+    },
     /// An array does not have the shape that the rest of the model implies.
     #[error("{name} has shape {found:?}, but the configuration asks for {expected:?}")]
     Shape {
@@ -52,6 +60,11 @@ impl Error {
     /// An [`Error::Invalid`] from anything that prints.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())
+    }
+
+    /// An [`Error::Parameter`]: what is wrong with the parameter at `name` (`heads[1].query.from`).
+    pub fn parameter(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Parameter { name: name.into(), message: message.into() }
     }
 
     /// An [`Error::File`] about `path`.

@@ -1,6 +1,6 @@
 //! Problems of an experiment file, each with its place, rendered as compilers do.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -31,7 +31,7 @@ impl Span {
 pub struct Sources {
     /// The file's path, as the user gave it.
     path: String,
-    /// The file's text, then `PATH=VALUE` of each override.
+    /// The file's text, then `--set PATH=VALUE` of each override.
     texts: Vec<String>,
 }
 
@@ -130,7 +130,6 @@ impl Diagnostic {
     }
 
     fn render(&self, sources: &Sources, renderer: &Renderer) -> String {
-        let mut group = Level::ERROR.primary_title(self.message.as_str()).elements(Vec::<Origin>::new());
         let primary = Place::new(sources, self.span);
         let mut snippet =
             primary.snippet(sources).annotation(AnnotationKind::Primary.span(primary.inside()).label(self.label.as_deref()));
@@ -154,10 +153,7 @@ impl Diagnostic {
                     others.iter().map(|(place, label)| AnnotationKind::Context.span(whole(place).inside()).label(label.as_str())),
                 );
         }
-        if self.span.source > 0 {
-            group = group.element(Origin::path("the command line"));
-        }
-        group = group.element(snippet);
+        let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
         }

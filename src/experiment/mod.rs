@@ -1,7 +1,22 @@
 //! The experiment file: what it says, loading it with exact errors, planning and running it.
 
+mod cells;
 pub mod diagnostic;
+mod load;
+mod models;
+mod overrides;
+pub mod plan;
+mod registries;
+pub mod schema;
+mod sql;
+pub mod tables;
+#[cfg(test)]
+mod testing;
+pub mod validate;
 pub mod yaml;
+
+pub use load::{LoadOptions, load, load_str, load_with};
+pub use registries::Registries;
 
 use crate::figure::Figure;
 use crate::input::{InputKind, InputShape};
@@ -37,6 +52,37 @@ pub struct Experiment {
     pub resolved: Value,
     /// What `--set` changed: `("models.wired.noise", 0.3)`.
     pub overrides: Vec<(String, Value)>,
+}
+
+impl Experiment {
+    /// Every model of the experiment, in the file's order: by entry, then variant, then replicate.
+    pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
+        self.models.iter().flat_map(|(name, model)| model.instances(name))
+    }
+}
+
+/// One model: an entry of `models:` at one combination of swept values, and its number among the replicates.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance<'a> {
+    /// Name of the entry.
+    pub name: &'a str,
+    /// The entry.
+    pub model: &'a Model,
+    /// Index into [`Model::variants`].
+    pub variant_index: usize,
+    /// The variant.
+    pub variant: &'a Variant,
+    /// From 1.
+    pub replicate: usize,
+}
+
+impl Model {
+    /// Every model of this entry, which is called `name`.
+    pub fn instances<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Instance<'a>> {
+        self.variants.iter().enumerate().flat_map(move |(variant_index, variant)| {
+            (1..=self.replicates).map(move |replicate| Instance { name, model: self, variant_index, variant, replicate })
+        })
+    }
 }
 
 /// An entry of `models:`; several models if it is swept or replicated.

@@ -134,11 +134,11 @@ impl Node {
     }
 }
 
-/// Reads one YAML document. `offset` is where `text` starts in its source.
+/// Reads one YAML document, and finds its duplicate keys. `offset` is where `text` starts in its source.
 ///
 /// # Errors
-/// Everything wrong with it: one syntax error at which reading stopped, duplicate keys before.
-pub fn parse(text: &str, source: usize, offset: usize) -> Result<Node, Vec<Diagnostic>> {
+/// The syntax error at which reading stopped, after the duplicate keys before it.
+pub fn parse(text: &str, source: usize, offset: usize) -> Result<(Node, Vec<Diagnostic>), Vec<Diagnostic>> {
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.emit_unresolved_aliases = true;
@@ -157,8 +157,7 @@ pub fn parse(text: &str, source: usize, offset: usize) -> Result<Node, Vec<Diagn
     let result = reader.document();
     let mut problems = reader.problems;
     match result {
-        Ok(node) if problems.is_empty() => Ok(node),
-        Ok(_) => Err(problems),
+        Ok(node) => Ok((node, problems)),
         Err(problem) => {
             problems.push(*problem);
             Err(problems)
@@ -196,10 +195,13 @@ impl<'a> Reader<'a> {
     }
 
     fn syntax(&self, error: &granit_parser::ScanError) -> Stop {
-        let start = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
+        let info = error.info();
+        let mut start = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
+        // The parser stops where the value begins that the tab cuts off.
+        let tab = self.text[start..].find("\n\t").filter(|_| info.contains("tab"));
+        start += tab.map_or(0, |at| at + 1);
         let end = self.text[start..].chars().next().map_or(start, |c| start + c.len_utf8());
         let span = Span { source: self.source, start: start + self.offset, end: end + self.offset };
-        let info = error.info();
         let problem = Diagnostic::new(span, format!("this is not YAML: {info}"));
         let line = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let help = if self.text[line..].trim_start_matches(' ').starts_with('\t') {
