@@ -67,18 +67,27 @@ impl Loader<'_> {
     fn define(&mut self, tables: &mut Tables, name: &str, span: Span, columns: Option<Schema>, by_default: bool) {
         if let Err(problem) = check_name(span, name, false) {
             self.problems.push(problem);
+            // What the name was meant to be is used below, and that is not another problem.
+            let meant: String = name.chars().filter(|&c| c.is_ascii_alphanumeric() || c == '_').collect();
+            tables.above.insert(meant, Table { span, columns: None });
+            return;
         }
         // Two names that differ by case only are one file on some systems.
-        if let Some((taken, first)) = tables.above.iter().find(|(taken, _)| taken.eq_ignore_ascii_case(name)) {
-            let problem = Diagnostic::new(span, format!("there are two tables called `{taken}`")).context(first.span, "the first");
-            self.problems.push(if by_default {
-                problem.help("a table is called like its measure: give this one another name with `name:`")
-            } else {
-                problem
-            });
-        } else {
+        let Some((taken, first)) = tables.above.iter().find(|(taken, _)| taken.eq_ignore_ascii_case(name)) else {
             tables.above.insert(name.to_string(), Table { span, columns });
-        }
+            return;
+        };
+        let message = if taken == name {
+            format!("there are two tables called `{name}`")
+        } else {
+            format!("the tables `{taken}` and `{name}` differ by case only, and some systems take them for one file")
+        };
+        let problem = Diagnostic::new(span, message).context(first.span, "the first");
+        self.problems.push(match by_default {
+            true => problem.help("a table is called like its measure: give this one another name with `name:`"),
+            false => problem.help("give this one another name"),
+        });
+        tables.above.entry(name.to_string()).or_insert(Table { span, columns: None });
     }
 
     fn cell(&mut self, node: &Node, scope: &Scope) -> Option<Cell> {
@@ -290,7 +299,8 @@ impl Loader<'_> {
             }
             Err(message) => {
                 let problem = Diagnostic::new(check.span, message);
-                self.problems.push(problem.help("compare, as in `SELECT MAX(value) > 0.95 AS holds, MAX(value) AS value FROM …`"));
+                self.problems
+                    .push(problem.help("compare, as in `SELECT MAX(value) > 0.95 AS holds, MAX(value) AS value FROM …`"));
                 None
             }
         }

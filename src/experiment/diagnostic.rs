@@ -150,7 +150,9 @@ impl Diagnostic {
                 .snippet(sources)
                 .annotation(AnnotationKind::Primary.span(base.inside()).label(self.label.as_deref()))
                 .annotations(
-                    others.iter().map(|(place, label)| AnnotationKind::Context.span(whole(place).inside()).label(label.as_str())),
+                    others
+                        .iter()
+                        .map(|(place, label)| AnnotationKind::Context.span(whole(place).inside()).label(label.as_str())),
                 );
         }
         let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);

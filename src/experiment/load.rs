@@ -48,7 +48,8 @@ pub fn load_with(path: impl AsRef<Path>, overrides: &[(String, String)], options
     let path = path.as_ref();
     let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
     if size > LARGEST {
-        let message = format!("an experiment file has at most {} MiB, and this one has {}", LARGEST >> 20, bytes(size as usize));
+        let message =
+            format!("an experiment file has at most {} MiB, and this one has {}", LARGEST >> 20, bytes(size as usize));
         return Err(Error::file(path, message));
     }
     let raw = std::fs::read(path).map_err(Error::io(path))?;
@@ -78,7 +79,8 @@ pub fn load_str(text: &str, path: &Path, overrides: &[(String, String)], options
     };
     if root.value == Value::Null {
         let problem = Diagnostic::new(root.span, "the file is empty");
-        let help = "an experiment has a `title`, `models`, `inputs` and `cells`; `attn-circuits new NAME` writes one to start from";
+        let help =
+            "an experiment has a `title`, `models`, `inputs` and `cells`; `attn-circuits new NAME` writes one to start from";
         return fail(vec![problem.help(help)], &sources);
     }
     let mut applied = Vec::new();

@@ -8,7 +8,7 @@ mod overrides;
 pub mod plan;
 mod registries;
 pub mod schema;
-mod sql;
+pub mod sql;
 pub mod tables;
 #[cfg(test)]
 mod testing;

@@ -37,7 +37,8 @@ pub fn apply(root: &mut Node, path: &str, value: &str, sources: &mut Sources) ->
     let mut node = root;
     for (depth, step) in steps.iter().enumerate() {
         let last = depth + 1 == steps.len();
-        let parent = if depth == 0 { "the file".to_string() } else { format!("`{}`", &path[..steps[depth - 1].span.end - start]) };
+        let parent =
+            if depth == 0 { "the file".to_string() } else { format!("`{}`", &path[..steps[depth - 1].span.end - start]) };
         node = child(node, step, last, &parent).map_err(|problem| vec![problem])?;
     }
     *node = value.clone();
@@ -66,8 +67,11 @@ fn child<'n>(node: &'n mut Node, step: &Step, last: bool, parent: &str) -> Resul
             let found = entries.iter().position(|(key, _)| key.name == step.name);
             if found.is_none() && !last {
                 let names: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
-                return Err(Diagnostic::new(step.span, format!("there is no `{}` in {parent}", step.name))
-                    .suggest(step.name, "what is there", names));
+                return Err(Diagnostic::new(step.span, format!("there is no `{}` in {parent}", step.name)).suggest(
+                    step.name,
+                    "what is there",
+                    names,
+                ));
             }
             let index = found.unwrap_or_else(|| {
                 let key = Key { name: step.name.to_string(), span: step.span };
@@ -104,4 +108,3 @@ pub fn descend<'n>(node: &'n Node, path: &str) -> Option<&'n Node> {
     }
     found
 }
-

@@ -75,11 +75,8 @@ fn cell(registries: &Registries) -> Value {
         ("caption", json!({ "type": ["string", "null"], "description": "Words under the figure (Markdown)." })),
     ]);
     let sql = |description: &str| json!({ "type": "string", "minLength": 1, "description": description });
-    let plain = |title: &str, properties: Value, required: Value| {
-        json!({ "title": title, "type": "object", "additionalProperties": false, "properties": properties, "required": required })
-    };
-    let measures: Vec<Value> =
-        registries.measures.iter().map(|kind| closed("measure", kind, measure.clone(), &[])).collect();
+    let plain = |title: &str, properties: Value, required: Value| json!({ "title": title, "type": "object", "additionalProperties": false, "properties": properties, "required": required });
+    let measures: Vec<Value> = registries.measures.iter().map(|kind| closed("measure", kind, measure.clone(), &[])).collect();
     let figures: Vec<Value> =
         registries.figures.iter().map(|kind| closed("figure", kind, figure.clone(), &["of", "title"])).collect();
     json!({ "oneOf": [
@@ -205,9 +202,30 @@ fn with(schema: &Value, key: &str, value: impl serde::Serialize) -> Value {
 /// The keywords that [`validate`](super::validate) knows, and those that only describe.
 #[cfg(test)]
 const KNOWN: &[&str] = &[
-    "type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "prefixItems", "enum", "const",
-    "anyOf", "oneOf", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength",
-    "minProperties", "title", "description", "default", "examples",
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "minItems",
+    "maxItems",
+    "prefixItems",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "minProperties",
+    "title",
+    "description",
+    "default",
+    "examples",
 ];
 
 /// Keywords of a kind's schema that the validator would pass over in silence, with where they are.

@@ -3,12 +3,35 @@
 use super::diagnostic::{Diagnostic, Sources, Span, closest};
 use super::yaml::Node;
 use indexmap::IndexMap;
+use polars::error::{PolarsError, PolarsResult};
 use polars::prelude::{DataFrame, IntoLazy, Schema};
 use polars::sql::SQLContext;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Longer queries are a slip; the parser recurses over what they hold.
-const LONGEST: usize = 16 * 1024;
+/// Longer queries are a slip, and [`STACK`] is enough for whatever fits in this.
+const LONGEST: usize = 8 * 1024;
+
+/// The engine recurses over a query: a sum of fifty terms is too much for the stack of an ordinary thread.
+const STACK: usize = 256 << 20;
+
+/// Runs a query over tables, on a thread that has stack enough.
+///
+/// # Errors
+/// The query does not run.
+pub fn execute(tables: Vec<(String, DataFrame)>, sql: &str) -> PolarsResult<DataFrame> {
+    let run = move || {
+        let mut context = SQLContext::new();
+        for (name, table) in tables {
+            context.register(&name, table.lazy());
+        }
+        context.execute(sql)?.collect()
+    };
+    let failed = |message: &str| Err(PolarsError::ComputeError(message.to_string().into()));
+    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run) {
+        // The engine is young: what it panics on is the query's fault as far as the user is concerned.
+        Ok(thread) => thread.join().unwrap_or_else(|_| failed("the SQL engine gave up on this query")),
+        Err(error) => failed(&format!("no thread to run the query on: {error}")),
+    })
+}
 
 /// A table that a cell above defines.
 #[derive(Debug)]
@@ -46,30 +69,19 @@ impl Tables {
         if self.above.iter().any(broken) {
             return Ok(None);
         }
-        // The engine is young: what it panics on is the query's fault as far as the user is concerned.
-        let tried = catch_unwind(AssertUnwindSafe(|| self.run(sql)));
-        match tried {
-            Ok(Ok(schema)) => {
-                let nested = schema.iter().find(|(_, kind)| kind.is_nested()).map(|(name, _)| name.clone());
-                nested.map_or(Ok(Some(schema)), |name| {
+        let empty = self.above.iter().filter_map(|(name, table)| {
+            table.columns.as_ref().map(|columns| (name.clone(), DataFrame::empty_with_schema(columns)))
+        });
+        match execute(empty.collect(), sql) {
+            Ok(frame) => {
+                let nested = frame.schema().iter().find(|(_, kind)| kind.is_nested()).map(|(name, _)| name.clone());
+                nested.map_or(Ok(Some((**frame.schema()).clone())), |name| {
                     let message = format!("the query yields lists in its column `{name}`");
                     Err(Diagnostic::new(node.span, message).help("a table holds one value in each place"))
                 })
             }
-            Ok(Err(error)) => Err(self.explain(&error.to_string(), node, sources)),
-            Err(_) => Err(Diagnostic::new(node.span, "the SQL engine cannot plan this query")),
+            Err(error) => Err(self.explain(&error.to_string(), node, sources)),
         }
-    }
-
-    fn run(&self, sql: &str) -> polars::prelude::PolarsResult<Schema> {
-        let mut context = SQLContext::new();
-        for (name, table) in &self.above {
-            if let Some(columns) = &table.columns {
-                context.register(name, DataFrame::empty_with_schema(columns).lazy());
-            }
-        }
-        let frame = context.execute(sql)?.collect()?;
-        Ok((**frame.schema()).clone())
     }
 
     /// The engine's words as a problem at the word that it is about.
@@ -80,9 +92,18 @@ impl Tables {
         }
         if let Some(name) = between(error, "unable to find column \"", "\"") {
             let valid = between(error, "valid columns: [", "]").unwrap_or_default();
-            let valid: Vec<&str> = valid.split(", ").map(|name| name.trim_matches('"')).filter(|name| !name.is_empty()).collect();
-            let problem = Diagnostic::new(underline(node, sources, name, 0), format!("there is no column `{name}`"));
-            return problem.suggest(name, "the columns here are", valid);
+            let valid = valid.split(", ").map(|name| name.trim_matches('"')).filter(|name| !name.is_empty());
+            return no_column(name, valid.collect(), underline(node, sources, name, 0));
+        }
+        if let Some(name) = between(error, "no column named '", "'") {
+            let used = self.above.iter().filter(|(table, _)| occurrences(sql, table).next().is_some());
+            let mut valid: Vec<&str> = Vec::new();
+            for column in used.filter_map(|(_, table)| table.columns.as_ref()).flat_map(|columns| columns.iter_names()) {
+                if !valid.contains(&column.as_str()) {
+                    valid.push(column.as_str());
+                }
+            }
+            return no_column(name, valid, underline(node, sources, name, 0));
         }
         if let Some(at) = position(error, sql) {
             let message = error.split(" at Line: ").next().unwrap_or(error);
@@ -114,6 +135,10 @@ impl Tables {
             (None, false) => problem.suggest("", "the tables above are", above),
         }
     }
+}
+
+fn no_column(name: &str, valid: Vec<&str>, span: Span) -> Diagnostic {
+    Diagnostic::new(span, format!("there is no column `{name}`")).suggest(name, "the columns here are", valid)
 }
 
 fn between<'t>(text: &'t str, before: &str, after: &str) -> Option<&'t str> {

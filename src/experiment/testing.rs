@@ -70,9 +70,10 @@ enum Circuit {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[allow(dead_code)]
 enum Size {
     Named(Named),
-    Number(#[allow(dead_code)] usize),
+    Number(usize),
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -270,7 +271,8 @@ pub fn registries() -> Registries<'static> {
 
 /// Loads a text with the kinds of this module, as the file `x.yaml`, on a machine with 1 GiB.
 pub fn load(text: &str, overrides: &[(&str, &str)]) -> Result<Experiment> {
-    let overrides: Vec<(String, String)> = overrides.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
+    let overrides: Vec<(String, String)> =
+        overrides.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
     let options = LoadOptions { registries: registries(), memory_limit: Some(1 << 30), colour: false };
     load_str(text, Path::new("x.yaml"), &overrides, &options)
 }

@@ -30,7 +30,11 @@ impl Outcome {
 /// Checks `root`, an experiment file.
 pub fn validate(root: &Node, schema: &Json) -> Outcome {
     let mut validator = Validator { outcome: Outcome::default(), path: Vec::new() };
-    validator.check(root, schema, &Place { name: "the experiment".to_string(), anchor: root.entries().first().map_or(root.span, |(key, _)| key.span) });
+    validator.check(
+        root,
+        schema,
+        &Place { name: "the experiment".to_string(), anchor: root.entries().first().map_or(root.span, |(key, _)| key.span) },
+    );
     validator.outcome
 }
 
@@ -86,7 +90,8 @@ impl Validator {
     }
 
     fn check_entries(&mut self, node: &Node, entries: &[(Key, Node)], schema: &Json, place: &Place) {
-        let Some(properties) = schema.get("properties").or(schema.get("additionalProperties")).map(|_| &schema["properties"]) else {
+        let Some(properties) = schema.get("properties").or(schema.get("additionalProperties")).map(|_| &schema["properties"])
+        else {
             return;
         };
         let mut unknown = Vec::new();

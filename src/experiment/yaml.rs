@@ -272,7 +272,9 @@ impl<'a> Reader<'a> {
                         .help("a text that starts with `*` needs quotes"),
                 ));
             }
-            other => return Err(Box::new(Diagnostic::new(span, format!("this is not YAML that an experiment can hold: {other:?}")))),
+            other => {
+                return Err(Box::new(Diagnostic::new(span, format!("this is not YAML that an experiment can hold: {other:?}"))));
+            }
         };
         if let Some(tag) = tag {
             check_tag(&tag, &node, tag_span.unwrap_or(span))?;

@@ -160,7 +160,9 @@ pub fn expected(schema: &Json) -> String {
                 (_, Some(most)) => count(most as usize, "a list of at most", "item"),
                 _ => "a list".to_string(),
             },
-            "object" if schema["minProperties"].as_u64().is_some_and(|least| least > 0) => "a map that is not empty".to_string(),
+            "object" if schema["minProperties"].as_u64().is_some_and(|least| least > 0) => {
+                "a map that is not empty".to_string()
+            }
             "object" => "a map".to_string(),
             other => other.to_string(),
         })
@@ -186,8 +188,12 @@ pub fn either(branches: &[Json]) -> String {
 
 fn range(schema: &Json) -> String {
     let bound = |keyword: &str| schema.get(keyword).filter(|value| value.is_number());
-    let low = bound("minimum").map(|at| format!("at least {}", plain(at))).or(bound("exclusiveMinimum").map(|at| format!("above {}", plain(at))));
-    let high = bound("maximum").map(|at| format!("at most {}", plain(at))).or(bound("exclusiveMaximum").map(|at| format!("below {}", plain(at))));
+    let low = bound("minimum")
+        .map(|at| format!("at least {}", plain(at)))
+        .or(bound("exclusiveMinimum").map(|at| format!("above {}", plain(at))));
+    let high = bound("maximum")
+        .map(|at| format!("at most {}", plain(at)))
+        .or(bound("exclusiveMaximum").map(|at| format!("below {}", plain(at))));
     match (low, high) {
         (None, None) => String::new(),
         (Some(low), None) => format!(" {}{low}", of(&low)),

@@ -88,10 +88,10 @@ fn noun(tag: &str) -> &str {
 }
 
 fn misfit(node: &Node, schema: &Json, branches: &[&Json], place: &Place) -> Diagnostic {
-    let all: Vec<Json> = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array).cloned().unwrap_or_default();
+    let all: Vec<Json> =
+        schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array).cloned().unwrap_or_default();
     let known: Vec<&str> = branches.iter().flat_map(|branch| texts(branch)).collect();
-    let problem =
-        Diagnostic::new(node.span, format!("{} must be {}, not {}", place.name, either(&all), node.describe()));
+    let problem = Diagnostic::new(node.span, format!("{} must be {}, not {}", place.name, either(&all), node.describe()));
     match node.as_str().and_then(|text| closest(text, &known)) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
         None => problem,
@@ -105,7 +105,8 @@ fn no_tag(node: &Node, tags: &[&str], place: &Place) -> Diagnostic {
             return Diagnostic::new(key.span, message).help(format!("did you mean `{near}`?"));
         }
     }
-    Diagnostic::new(place.anchor, format!("{} does not say what it is", place.name)).help(format!("it needs one of {}", list(tags)))
+    Diagnostic::new(place.anchor, format!("{} does not say what it is", place.name))
+        .help(format!("it needs one of {}", list(tags)))
 }
 
 fn is_object(schema: &Json) -> bool {
@@ -142,9 +143,9 @@ fn constant_tag(objects: &[&Json]) -> Option<String> {
 /// For each object the required key that only it has, if each has one.
 fn key_tags<'a>(objects: &[&'a Json]) -> Option<Vec<&'a str>> {
     let own = |index: usize| {
-        required(objects[index]).into_iter().find(|name| {
-            objects.iter().enumerate().all(|(other, object)| other == index || !has_property(object, name))
-        })
+        required(objects[index])
+            .into_iter()
+            .find(|name| objects.iter().enumerate().all(|(other, object)| other == index || !has_property(object, name)))
     };
     (0..objects.len()).map(own).collect()
 }
