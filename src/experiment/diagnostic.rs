@@ -67,13 +67,19 @@ impl Sources {
     /// number of characters.
     fn underlined(&self, span: Span) -> Range<usize> {
         let text = self.text(span.source);
-        let start = text.floor_char_boundary(span.start);
-        let end = text.ceil_char_boundary(span.end.max(start));
+        let start = boundary(text, span.start);
+        let end = boundary(text, span.end.max(start));
         let covered = &text[start..end];
         let start = start + (covered.len() - covered.trim_start().len());
         let line = text[start.min(end)..end].lines().next().unwrap_or_default().trim_end();
-        if line.is_empty() { text.floor_char_boundary(span.start)..end.min(start) } else { start..start + line.len() }
+        if line.is_empty() { boundary(text, span.start)..end.min(start) } else { start..start + line.len() }
     }
+}
+
+/// The last place between two characters that is not after `at`.
+fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default()
 }
 
 /// One problem.
