@@ -3,10 +3,10 @@
 //! polars groups and joins in no particular order. A query's rows are therefore put in order by its own ORDER BY and then by all
 //! its columns, so that the bytes written do not depend on threads.
 
-use crate::{Error, Result};
+use crate::Result;
 use indexmap::IndexMap;
-use polars::prelude::IntoLazy;
-use polars::prelude::{AnyValue, DataFrame, SortMultipleOptions};
+use polars::error::{PolarsError, PolarsResult};
+use polars::prelude::{AnyValue, DataFrame, IntoLazy, SortMultipleOptions};
 use polars::sql::SQLContext;
 use serde_json::Value;
 use sqlparser::ast::{
@@ -30,7 +30,7 @@ pub struct Verdict {
 /// Runs a query over `tables`.
 ///
 /// # Errors
-/// [`Error::Table`] if polars cannot parse, plan or run the query.
+/// [`crate::Error::Table`] if polars cannot parse, plan or run the query.
 pub fn select(sql: &str, tables: &Tables) -> Result<DataFrame> {
     let found = execute(sql, tables)?;
     let columns: Vec<String> = found.get_column_names().iter().map(ToString::to_string).collect();
@@ -50,7 +50,7 @@ pub fn select(sql: &str, tables: &Tables) -> Result<DataFrame> {
 /// sides of every comparison that the deciding column makes.
 ///
 /// # Errors
-/// [`Error::Table`] if polars cannot run the query, or there is no such column.
+/// [`crate::Error::Table`] if polars cannot run the query, or there is no such column.
 pub fn check(sql: &str, decides: &str, tables: &Tables) -> Result<Verdict> {
     let compared = parse(sql).and_then(with_compared).and_then(|sql| execute(&sql, tables).ok());
     let found = match compared {
@@ -69,12 +69,27 @@ pub fn check(sql: &str, decides: &str, tables: &Tables) -> Result<Verdict> {
     Ok(Verdict { holds, numbers })
 }
 
-fn execute(sql: &str, tables: &Tables) -> Result<DataFrame> {
-    let mut context = SQLContext::new();
-    for (name, table) in tables {
-        context.register(name, table.clone().lazy());
-    }
-    Ok(context.execute(sql)?.collect()?)
+/// The engine recurses over a query: a sum of fifty terms is too much for the stack of an ordinary thread.
+const STACK: usize = 256 << 20;
+
+/// Runs a query as it is, on a thread that has stack enough.
+///
+/// # Errors
+/// The query does not run.
+pub fn execute(sql: &str, tables: &Tables) -> PolarsResult<DataFrame> {
+    let run = || {
+        let mut context = SQLContext::new();
+        for (name, table) in tables {
+            context.register(name, table.clone().lazy());
+        }
+        context.execute(sql)?.collect()
+    };
+    let failed = |message: &str| Err(PolarsError::ComputeError(message.to_string().into()));
+    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run) {
+        // The engine is young: what it panics on is the query's fault as far as the user is concerned.
+        Ok(thread) => thread.join().unwrap_or_else(|_| failed("the SQL engine gave up on this query")),
+        Err(error) => failed(&format!("no thread to run the query on: {error}")),
+    })
 }
 
 /// A table cell as a JSON value; numbers that JSON cannot hold are null.
@@ -164,14 +179,6 @@ fn is_literal(expr: &Expr) -> bool {
         Expr::Nested(inner) | Expr::UnaryOp { expr: inner, .. } => is_literal(inner),
         Expr::BinaryOp { left, right, .. } => is_literal(left) && is_literal(right),
         _ => false,
-    }
-}
-
-/// Says what a query's error means in this crate's words, for the messages of the loader.
-pub fn explain(error: &Error) -> String {
-    match error {
-        Error::Table(error) => error.to_string().lines().next().unwrap_or_default().to_string(),
-        other => other.to_string(),
     }
 }
 

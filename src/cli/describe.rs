@@ -1,6 +1,6 @@
 //! `list` and `describe`: what a YAML file can name, from the same docs as the source.
 
-use crate::experiment::suggest;
+use crate::experiment::diagnostic::closest;
 use crate::figure::FIGURES;
 use crate::input::INPUTS;
 use crate::kind::Kind;
@@ -93,8 +93,8 @@ pub(super) fn describe(words: &[String]) -> Result<String> {
     let wanted = |entry: &&Entry| entry.name == name && category.is_none_or(|category| category == entry.category);
     let found: Vec<_> = entries.iter().filter(wanted).collect();
     if found.is_empty() {
-        let names = entries.iter().map(|entry| entry.name).chain(CIRCUITS.iter().map(|preset| preset.name));
-        let hint = suggest(name, names).map_or("`list` shows all".to_string(), |name| format!("did you mean `{name}`?"));
+        let names: Vec<_> = entries.iter().map(|entry| entry.name).chain(CIRCUITS.iter().map(|preset| preset.name)).collect();
+        let hint = closest(name, &names).map_or("`list` shows all".to_string(), |name| format!("did you mean `{name}`?"));
         return Err(Error::invalid(format!("nothing is called `{}`; {hint}", words.join(" "))));
     }
     Ok(found.into_iter().map(card).collect::<Vec<_>>().join("\n"))

@@ -1,9 +1,11 @@
 //! The command line: arguments in, exit status out.
 
 mod describe;
+mod plan;
 mod progress;
 
-use crate::experiment::{self, Experiment, Progress, Silent};
+use crate::experiment::schema::experiment_schema;
+use crate::experiment::{self, Experiment, LoadOptions, Progress, Registries, Silent};
 use crate::model::build::BuildContext;
 use crate::model::export::export;
 use crate::store::{CellRecord, Manifest};
@@ -11,6 +13,7 @@ use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use progress::Reporter;
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -156,7 +159,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Run(args) => run(&args),
         Command::Check(args) => {
             for experiment in load_all(&args.files, &args.overrides)? {
-                println!("{}", experiment.plan());
+                print!("{}", plan::show(&experiment));
             }
             Ok(Outcome::Fine)
         }
@@ -165,7 +168,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Describe { name } => show(describe::describe(&name)?),
         Command::Export(args) => export_model(&args),
         Command::New { name } => new(&name),
-        Command::Schema => show(format!("{:#}\n", experiment::schema())),
+        Command::Schema => show(format!("{:#}\n", experiment_schema(&Registries::standard()))),
     }
 }
 
@@ -174,12 +177,17 @@ fn show(text: String) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+fn load(file: &Path, overrides: &Overrides) -> Result<Experiment> {
+    let options = LoadOptions { colour: std::io::stderr().is_terminal(), ..LoadOptions::default() };
+    experiment::load_with(file, &overrides.set, &options)
+}
+
 /// Loads every file before anything is computed; the problems of all of them are reported together.
 fn load_all(files: &[PathBuf], overrides: &Overrides) -> Result<Vec<Experiment>> {
     let mut experiments: Vec<Experiment> = Vec::new();
     let mut problems = Vec::new();
     for file in files {
-        match experiment::load(file, &overrides.set) {
+        match load(file, overrides) {
             Ok(experiment) => {
                 let same = |other: &&Experiment| other.path.file_stem() == experiment.path.file_stem();
                 if let Some(other) = experiments.iter().find(same) {
@@ -271,21 +279,21 @@ fn figures(args: &FiguresArgs) -> Result<Outcome> {
 }
 
 fn export_model(args: &ExportArgs) -> Result<Outcome> {
-    let experiment = experiment::load(&args.file, &args.overrides.set)?;
+    let experiment = load(&args.file, &args.overrides)?;
     let model = experiment.models.get(&args.model).ok_or_else(|| {
         let names: Vec<_> = experiment.models.keys().map(String::as_str).collect();
         Error::file(&args.file, format!("has no model `{}`; it has {}", args.model, names.join(", ")))
     })?;
-    let [variant] = model.variants.as_slice() else {
-        let text = format!("model `{}` is swept over {}; choose one with --set", args.model, model.swept.join(", "));
-        return Err(Error::file(&args.file, text));
-    };
-    if args.replicate == 0 || args.replicate > model.replicates {
-        let text = format!("model `{}` has replicates 1 to {}, not {}", args.model, model.replicates, args.replicate);
+    if model.variants.len() > 1 {
+        let text = format!("model `{}` is swept over {}; choose one value with --set", args.model, model.swept.join(", "));
         return Err(Error::file(&args.file, text));
     }
-    let stream = experiment.model_stream(&args.model, args.replicate);
-    let built = variant.builder.build(&BuildContext { base: experiment.base(), stream })?;
+    let instance = model.instances(&args.model).find(|instance| instance.replicate == args.replicate).ok_or_else(|| {
+        let text = format!("model `{}` has replicates 1 to {}, not {}", args.model, model.replicates, args.replicate);
+        Error::file(&args.file, text)
+    })?;
+    let context = BuildContext { base: experiment.base(), stream: instance.stream(experiment.seed) };
+    let built = instance.variant.builder.build(&context)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.model));
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     export(&built, &folder)?;

@@ -1,9 +1,25 @@
 //! The experiment file: what it says, loading it with exact errors, planning and running it.
 
+mod cells;
+pub mod diagnostic;
+mod load;
+mod models;
+mod overrides;
+pub mod plan;
 mod present;
+mod registries;
 mod run;
+pub mod schema;
+pub mod sql;
+pub mod tables;
+#[cfg(test)]
+mod testing;
+pub mod validate;
+pub mod yaml;
 
-pub use present::{Presented, present, redraw};
+pub use load::{LoadOptions, load, load_str, load_with};
+pub use present::{Presented, present, redraw, shown};
+pub use registries::Registries;
 pub use run::{Progress, Silent, run};
 
 use crate::figure::Figure;
@@ -11,10 +27,11 @@ use crate::input::{InputKind, InputShape};
 use crate::measure::Measure;
 use crate::model::ModelConfig;
 use crate::model::build::ModelKind;
+use crate::stream::Stream;
 use indexmap::IndexMap;
 use polars::prelude::Schema;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An experiment, read and checked: every name in it refers to something, every query runs on the tables' columns, every model
 /// reads its inputs.
@@ -40,6 +57,56 @@ pub struct Experiment {
     pub resolved: Value,
     /// What `--set` changed: `("models.wired.noise", 0.3)`.
     pub overrides: Vec<(String, Value)>,
+}
+
+impl Experiment {
+    /// The folder that relative paths in the file start from.
+    pub fn base(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Every model of the experiment, in the file's order: by entry, then variant, then replicate.
+    pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
+        self.models.iter().flat_map(|(name, model)| model.instances(name))
+    }
+}
+
+/// One model: an entry of `models:` at one combination of swept values, and its number among the replicates.
+#[derive(Clone, Copy, Debug)]
+pub struct Instance<'a> {
+    /// Name of the entry.
+    pub name: &'a str,
+    /// The entry.
+    pub model: &'a Model,
+    /// Index into [`Model::variants`].
+    pub variant_index: usize,
+    /// The variant.
+    pub variant: &'a Variant,
+    /// From 1.
+    pub replicate: usize,
+}
+
+impl Model {
+    /// Every model of this entry, which is called `name`.
+    pub fn instances<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Instance<'a>> {
+        self.variants.iter().enumerate().flat_map(move |(variant_index, variant)| {
+            (1..=self.replicates).map(move |replicate| Instance { name, model: self, variant_index, variant, replicate })
+        })
+    }
+}
+
+impl Instance<'_> {
+    /// The stream of this model's random draws. Variants of a sweep share that of their replicate: what differs between them is the
+    /// swept value alone.
+    pub fn stream(&self, seed: u64) -> Stream {
+        Stream::new(seed).child("models").child(self.name).child(self.replicate.to_string())
+    }
+
+    /// The value of a swept parameter, if the model is swept by it.
+    fn swept(&self, name: &str) -> Option<&Value> {
+        let index = self.model.swept.iter().position(|swept| swept == name)?;
+        self.variant.values.get(index)
+    }
 }
 
 /// An entry of `models:`; several models if it is swept or replicated.

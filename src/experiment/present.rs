@@ -2,7 +2,7 @@ use super::run::Progress;
 use crate::figure::{Drawing, FIGURES};
 use crate::kind::Kind;
 use crate::query::{self, Tables};
-use crate::report::{Block, Report, render};
+use crate::report::{Block, Report, number, render};
 use crate::store::{Artifact, CellRecord, Manifest, Staging, read_parquet};
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -131,6 +131,15 @@ fn provenance(manifest: &Manifest) -> Vec<(String, String)> {
         lines.push((format!("Model {}", record.model), format!("{}: {}{times}", record.kind, record.shape)));
     }
     lines
+}
+
+/// A value as the report and the terminal show it.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::Number(value) => value.as_f64().map_or_else(|| value.to_string(), number),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Draws figures and report of a results folder again from its stored tables, computing nothing, and puts them in place.

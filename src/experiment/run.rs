@@ -1,5 +1,6 @@
 use super::present::present;
-use super::{Cell, Experiment, FigureCell, Input, MeasureCell, Model, Variant};
+use super::tables::{MODEL, REPLICATE};
+use super::{Cell, Experiment, FigureCell, Input, Instance, MeasureCell};
 use crate::input::{InputContext, TokenBatch};
 use crate::model::Transformer;
 use crate::model::build::BuildContext;
@@ -37,26 +38,7 @@ impl Progress for Silent {
     fn finish(&self) {}
 }
 
-/// One model to build: an entry of `models:` at one combination of swept values, in one replicate.
-#[derive(Clone, Copy)]
-struct Instance<'a> {
-    name: &'a str,
-    model: &'a Model,
-    variant: &'a Variant,
-    replicate: usize,
-}
-
 impl Instance<'_> {
-    /// Variants of a sweep share the stream of their replicate: what differs between them is the swept value alone.
-    fn stream(&self, seed: u64) -> Stream {
-        Stream::new(seed).child("models").child(self.name).child(self.replicate.to_string())
-    }
-
-    fn swept(&self, name: &str) -> Option<&Value> {
-        let index = self.model.swept.iter().position(|swept| swept == name)?;
-        self.variant.values.get(index)
-    }
-
     fn record(&self, seed: u64) -> ModelRecord {
         let swept = self.model.swept.iter().cloned().zip(self.variant.values.iter().cloned());
         ModelRecord {
@@ -69,21 +51,6 @@ impl Instance<'_> {
             parameters: self.variant.config.n_params(),
         }
     }
-}
-
-fn instances(experiment: &Experiment) -> Vec<Instance<'_>> {
-    let mut all = Vec::new();
-    for (name, model) in &experiment.models {
-        for variant in &model.variants {
-            all.extend((1..=model.replicates).map(|replicate| Instance { name, model, variant, replicate }));
-        }
-    }
-    all
-}
-
-/// The folder that relative paths of an experiment start from.
-pub(super) fn base(experiment: &Experiment) -> &Path {
-    experiment.path.parent().unwrap_or(Path::new(""))
 }
 
 /// Inputs already drawn, by name and vocabulary.
@@ -100,7 +67,7 @@ impl<'a> Inputs<'a> {
         }
         let Input { builder, .. } = &self.experiment.inputs[name];
         let stream = Stream::new(self.experiment.seed).child("inputs").child(name);
-        let batch = builder.build(&InputContext { base: base(self.experiment), stream, d_vocab })?;
+        let batch = builder.build(&InputContext { base: self.experiment.base(), stream, d_vocab })?;
         let batch = std::sync::Arc::new(batch);
         drawn.insert((name, d_vocab), batch.clone());
         Ok(batch)
@@ -125,13 +92,13 @@ pub fn run(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Resu
 
     let mut manifest = Manifest {
         program: format!("attn-circuits {}", env!("CARGO_PKG_VERSION")),
-        git_revision: git_revision(base(experiment)),
+        git_revision: git_revision(experiment.base()),
         file: experiment.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         title: experiment.title.clone(),
         about: experiment.about.clone(),
         seed: experiment.seed,
         overrides: experiment.overrides.iter().cloned().collect(),
-        models: instances(experiment).iter().map(|instance| instance.record(experiment.seed)).collect(),
+        models: experiment.instances().map(|instance| instance.record(experiment.seed)).collect(),
         parameters: experiment.resolved.clone(),
         cells,
         tables: IndexMap::new(),
@@ -170,14 +137,14 @@ fn measure(experiment: &Experiment, progress: &dyn Progress) -> Result<HashMap<u
         .collect();
     let uses = |instance: &Instance, cell: &MeasureCell| cell.models.iter().any(|name| name == instance.name);
     let instances: Vec<_> =
-        instances(experiment).into_iter().filter(|instance| cells.iter().any(|(_, cell)| uses(instance, cell))).collect();
+        experiment.instances().filter(|instance| cells.iter().any(|(_, cell)| uses(instance, cell))).collect();
     let steps = instances.iter().map(|i| cells.iter().filter(|(_, cell)| uses(i, cell)).count()).sum();
     progress.phase("measuring", steps);
 
     let inputs = Inputs { experiment, drawn: Mutex::default() };
     let of_instance = |instance: &Instance| -> Result<Vec<(usize, DataFrame)>> {
         let stream = instance.stream(experiment.seed);
-        let model = instance.variant.builder.build(&BuildContext { base: base(experiment), stream })?;
+        let model = instance.variant.builder.build(&BuildContext { base: experiment.base(), stream })?;
         let mut tables = Vec::new();
         for (index, cell) in cells.iter().filter(|(_, cell)| uses(instance, cell)) {
             tables.push((*index, measure_one(instance, cell, &model, &inputs)?));
@@ -206,7 +173,7 @@ fn measure(experiment: &Experiment, progress: &dyn Progress) -> Result<HashMap<u
 
 /// The key columns of a table: all up to `replicate`.
 fn key_names(schema: &Schema) -> impl Iterator<Item = &str> {
-    let last = schema.index_of("replicate").unwrap_or(0);
+    let last = schema.index_of(REPLICATE).unwrap_or(0);
     schema.iter_names().take(last + 1).map(|name| name.as_str())
 }
 
@@ -218,8 +185,8 @@ fn measure_one<'a>(instance: &Instance, cell: &'a MeasureCell, model: &Transform
     for name in key_names(&cell.schema) {
         let dtype = cell.schema.try_get(name)?.clone();
         let value = match name {
-            "model" => AnyValue::StringOwned(instance.name.into()),
-            "replicate" => AnyValue::Int64(instance.replicate as i64),
+            MODEL => AnyValue::StringOwned(instance.name.into()),
+            REPLICATE => AnyValue::Int64(instance.replicate as i64),
             swept => swept_value(instance.swept(swept), &dtype),
         };
         columns.push(Column::new_scalar(name.into(), Scalar::new(dtype, value), rows));

@@ -236,7 +236,9 @@ fn deviations_do_not_disturb_each_other() {
 #[test]
 fn distractors_are_as_large_as_the_wired_heads_on_average() {
     let model = build(&induction(json!({ "distractors": 2 })));
-    let of = |matrix: fn(Head) -> ArrayView2<f32>, layer: usize, head: usize| norm(&double(matrix(model.head(HeadId::new(layer, head)))));
+    let of = |matrix: fn(Head) -> ArrayView2<f32>, layer: usize, head: usize| {
+        norm(&double(matrix(model.head(HeadId::new(layer, head)))))
+    };
     let matrices: [fn(Head) -> ArrayView2<f32>; 4] = [|h| h.w_q, |h| h.w_k, |h| h.w_v, |h| h.w_o];
     for matrix in matrices {
         let mean = (of(matrix, 0, 0) + of(matrix, 1, 0)) / 2.0;

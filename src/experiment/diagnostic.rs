@@ -1,0 +1,288 @@
+//! Problems of an experiment file, each with its place, rendered as compilers do.
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// More problems than this are counted, not shown: nobody reads on, and a generated file can have millions.
+const SHOWN: usize = 50;
+
+/// A range of bytes in one of the [`Sources`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// 0 for the file, `i + 1` for the `i`-th override.
+    pub source: usize,
+    /// First byte.
+    pub start: usize,
+    /// One after the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// From the start of this span to the end of another in the same source.
+    #[must_use]
+    pub fn to(self, other: Self) -> Self {
+        if other.source == self.source { Self { end: self.end.max(other.end), ..self } } else { self }
+    }
+}
+
+/// The texts that spans point into.
+#[derive(Debug)]
+pub struct Sources {
+    /// The file's path, as the user gave it.
+    path: String,
+    /// The file's text, then `--set PATH=VALUE` of each override.
+    texts: Vec<String>,
+}
+
+impl Sources {
+    /// The file `path` with its text.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { path: path.into(), texts: vec![text.into()] }
+    }
+
+    /// Adds the text of an override; answers with its source number.
+    pub fn add_override(&mut self, text: String) -> usize {
+        self.texts.push(text);
+        self.texts.len() - 1
+    }
+
+    /// The text of a source.
+    pub fn text(&self, source: usize) -> &str {
+        &self.texts[source]
+    }
+
+    /// What a span covers.
+    pub fn slice(&self, span: Span) -> &str {
+        self.texts[span.source].get(span.start..span.end).unwrap_or_default()
+    }
+
+    /// The line of a span's start, from 1.
+    pub fn line(&self, span: Span) -> usize {
+        let text = self.texts[span.source].as_bytes();
+        1 + text[..span.start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count()
+    }
+
+    /// The part of a span that is worth underlining: its first line, without the white space at its ends, and always a whole
+    /// number of characters.
+    fn underlined(&self, span: Span) -> Range<usize> {
+        let text = self.text(span.source);
+        let start = boundary(text, span.start);
+        let end = boundary(text, span.end.max(start));
+        let covered = &text[start..end];
+        let start = start + (covered.len() - covered.trim_start().len());
+        let line = text[start.min(end)..end].lines().next().unwrap_or_default().trim_end();
+        if line.is_empty() { boundary(text, span.start)..end.min(start) } else { start..start + line.len() }
+    }
+}
+
+/// The last place between two characters that is not after `at`.
+fn boundary(text: &str, at: usize) -> usize {
+    let at = at.min(text.len());
+    (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default()
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Diagnostic {
+    /// What is wrong, in a sentence that stands alone.
+    pub message: String,
+    /// Where.
+    pub span: Span,
+    /// A few words beside the underlining.
+    pub label: Option<String>,
+    /// Other places that matter, each with a few words.
+    pub context: Vec<(Span, String)>,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// A problem at a place.
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
+        Self { message: message.into(), span, label: None, context: Vec::new(), help: None }
+    }
+
+    /// Adds words beside the underlining.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds another place.
+    #[must_use]
+    pub fn context(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.context.push((span, label.into()));
+        self
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds "did you mean …?" if one of `known` looks like `found`, else the list of what there is under the heading `what`.
+    #[must_use]
+    pub fn suggest<'a>(self, found: &str, what: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        match closest(found, &known) {
+            Some(name) => self.help(format!("did you mean `{name}`?")),
+            None if known.is_empty() => self,
+            None => self.help(format!("{what}: {}", list(&known))),
+        }
+    }
+
+    fn render(&self, sources: &Sources, renderer: &Renderer) -> String {
+        let primary = Place::new(sources, self.span);
+        let mut snippet =
+            primary.snippet(sources).annotation(AnnotationKind::Primary.span(primary.inside()).label(self.label.as_deref()));
+        let mut others = Vec::new();
+        for (span, label) in &self.context {
+            let place = Place::new(sources, *span);
+            if span.source == 0 && self.span.source == 0 {
+                others.push((place, label));
+            }
+        }
+        // One snippet shows all places, so it has to reach from the first line to the last.
+        if !others.is_empty() {
+            let first = others.iter().map(|(place, _)| place.block.start).min().unwrap_or_default().min(primary.block.start);
+            let last = others.iter().map(|(place, _)| place.block.end).max().unwrap_or_default().max(primary.block.end);
+            let whole = |place: &Place| Place { block: first..last, underlined: place.underlined.clone(), source: 0 };
+            let base = whole(&primary);
+            snippet = base
+                .snippet(sources)
+                .annotation(AnnotationKind::Primary.span(base.inside()).label(self.label.as_deref()))
+                .annotations(
+                    others
+                        .iter()
+                        .map(|(place, label)| AnnotationKind::Context.span(whole(place).inside()).label(label.as_str())),
+                );
+        }
+        let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+        }
+        renderer.render(&[group] as &[Group])
+    }
+}
+
+/// The lines around a span, cut out so that rendering never reads the rest of a large file.
+struct Place {
+    source: usize,
+    block: Range<usize>,
+    underlined: Range<usize>,
+}
+
+impl Place {
+    fn new(sources: &Sources, span: Span) -> Self {
+        let text = sources.text(span.source);
+        let underlined = sources.underlined(span);
+        let start = text[..underlined.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[underlined.end..].find('\n').map_or(text.len(), |at| underlined.end + at);
+        Self { source: span.source, block: start..end, underlined }
+    }
+
+    fn inside(&self) -> Range<usize> {
+        self.underlined.start - self.block.start..self.underlined.end - self.block.start
+    }
+
+    fn snippet<'a>(&self, sources: &'a Sources) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let block = &sources.text(self.source)[self.block.clone()];
+        if self.source > 0 {
+            return Snippet::source(block).line_numbering(false);
+        }
+        let start = Span { source: 0, start: self.block.start, end: self.block.start };
+        Snippet::source(block).path(sources.path.as_str()).line_start(sources.line(start))
+    }
+}
+
+/// All problems as text, in the order of the file, each once; `colour` for a terminal.
+pub fn render(mut diagnostics: Vec<Diagnostic>, sources: &Sources, colour: bool) -> String {
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+    let mut seen = HashSet::new();
+    diagnostics.retain(|diagnostic| seen.insert((diagnostic.span, diagnostic.message.clone())));
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let mut texts: Vec<String> =
+        diagnostics.iter().take(SHOWN).map(|diagnostic| diagnostic.render(sources, &renderer)).collect();
+    if diagnostics.len() > SHOWN {
+        texts.push(format!("error: {} more problems are not shown", diagnostics.len() - SHOWN));
+    }
+    texts.join("\n\n")
+}
+
+/// The entry of `known` that `found` is likely to be a slip for.
+pub fn closest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Longer texts are no names, and the distance is quadratic in the length.
+    if found.is_empty() || found.len() > 100 {
+        return None;
+    }
+    let normal = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
+    let wanted = normal(found);
+    let scored = known.iter().map(|&name| (strsim::damerau_levenshtein(&wanted, &normal(name)), name));
+    let near = scored.filter(|&(distance, name)| distance <= (name.chars().count().max(found.chars().count()) / 3).max(1));
+    // A one-letter name is one edit away from every other: only its other case is a slip.
+    near.filter(|&(distance, name)| distance < name.chars().count() && distance < found.chars().count())
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, name)| name)
+}
+
+/// `` `a`, `b` and `c` ``, shortened where it is long.
+pub fn list<S: AsRef<str>>(names: &[S]) -> String {
+    const MOST: usize = 40;
+    let quoted: Vec<String> = names.iter().take(MOST).map(|name| format!("`{}`", name.as_ref())).collect();
+    match quoted.as_slice() {
+        [] => "nothing".to_string(),
+        [only] => only.clone(),
+        many if names.len() > MOST => format!("{} and {} more", many.join(", "), names.len() - MOST),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggestions_are_slips_not_guesses() {
+        assert_eq!(closest("head_score", &["loss", "head_scores"]), Some("head_scores"));
+        assert_eq!(closest("head-scores", &["loss", "head_scores"]), Some("head_scores"));
+        assert_eq!(closest("peroid", &["period", "repeats"]), Some("period"));
+        assert_eq!(closest("vocabulary", &["layers", "heads"]), None);
+        assert_eq!(closest("x", &["y"]), None);
+        assert_eq!(closest("", &["y"]), None);
+    }
+
+    #[test]
+    fn problems_are_sorted_single_and_have_a_place() {
+        let text = "title: é\nmodels:\r\n\tvoçab: 1\n";
+        let sources = Sources::new("dir/x.yaml", text);
+        let at = |word: &str| {
+            let start = text.find(word).unwrap();
+            Span { source: 0, start, end: start + word.len() }
+        };
+        let late = Diagnostic::new(at("1"), "late").context(at("title"), "first");
+        let early = Diagnostic::new(at("é"), "early").label("here").help("do that");
+        let text = render(vec![late.clone(), early, late], &sources, false);
+        insta::assert_snapshot!(text, @r"
+        error: early
+         --> dir/x.yaml:1:8
+          |
+        1 | title: é
+          |        ^ here
+          |
+          = help: do that
+
+        error: late
+         --> dir/x.yaml:3:9
+          |
+        1 | title: é
+          | ----- first
+        2 | models:
+        3 |     voçab: 1
+          |            ^
+        ");
+    }
+}

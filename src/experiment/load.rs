@@ -1,0 +1,208 @@
+//! From a file to a checked [`Experiment`], or all that is wrong with it.
+
+use super::diagnostic::{Diagnostic, Sources, Span, render};
+use super::models::Entries;
+use super::plan::{available_memory, bytes, model_plan};
+use super::schema::{DEFAULT_SEED, experiment_schema};
+use super::validate::{Outcome, validate};
+use super::yaml::{Node, Value, parse};
+use super::{Cell, Experiment, Registries, overrides};
+use crate::{Error, Result};
+use serde_json::Value as Json;
+use std::path::Path;
+
+/// Larger files are no experiments.
+const LARGEST: u64 = 16 << 20;
+
+/// How to load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions<'a> {
+    /// The kinds that the file can use.
+    pub registries: Registries<'a>,
+    /// Bytes that the run may need.
+    pub memory_limit: Option<usize>,
+    /// Whether errors are for a terminal with colours.
+    pub colour: bool,
+}
+
+impl Default for LoadOptions<'static> {
+    /// The kinds of this crate, the memory that this machine has free, no colour.
+    fn default() -> Self {
+        Self { registries: Registries::standard(), memory_limit: available_memory(), colour: false }
+    }
+}
+
+/// Loads an experiment file and checks it, with the overrides `(path, value)` of `--set` applied.
+///
+/// # Errors
+/// [`Error::Experiment`] with all problems, each with its place in the file; [`Error::Io`] if the file cannot be read.
+pub fn load(path: impl AsRef<Path>, overrides: &[(String, String)]) -> Result<Experiment> {
+    load_with(path, overrides, &LoadOptions::default())
+}
+
+/// [`load`] with options.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_with(path: impl AsRef<Path>, overrides: &[(String, String)], options: &LoadOptions) -> Result<Experiment> {
+    let path = path.as_ref();
+    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if size > LARGEST {
+        let message =
+            format!("an experiment file has at most {} MiB, and this one has {}", LARGEST >> 20, bytes(size as usize));
+        return Err(Error::file(path, message));
+    }
+    let raw = std::fs::read(path).map_err(Error::io(path))?;
+    match String::from_utf8(raw) {
+        Ok(text) => load_str(&text, path, overrides, options),
+        Err(error) => {
+            let start = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes());
+            let sources = Sources::new(path.display().to_string(), text.as_ref());
+            let problem = Diagnostic::new(Span { source: 0, start, end: start + 1 }, "this is not UTF-8");
+            Err(Error::Experiment(render(vec![problem.help("save the file as UTF-8")], &sources, options.colour)))
+        }
+    }
+}
+
+/// Loads the experiment `text` as if it were the file `path`: relative paths start in its folder.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn load_str(text: &str, path: &Path, overrides: &[(String, String)], options: &LoadOptions) -> Result<Experiment> {
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut sources = Sources::new(path.display().to_string(), body);
+    let fail = |problems, sources: &Sources| Err(Error::Experiment(render(problems, sources, options.colour)));
+    let (mut root, duplicates) = match parse(body, 0, 0) {
+        Ok(parsed) => parsed,
+        Err(problems) => return fail(problems, &sources),
+    };
+    if root.value == Value::Null {
+        let problem = Diagnostic::new(root.span, "the file is empty");
+        let help =
+            "an experiment has a `title`, `models`, `inputs` and `cells`; `attn-circuits new NAME` writes one to start from";
+        return fail(vec![problem.help(help)], &sources);
+    }
+    let mut applied = Vec::new();
+    let mut problems = duplicates;
+    let before = problems.len();
+    for (path, value) in overrides {
+        match overrides::apply(&mut root, path, value, &mut sources) {
+            Ok(node) => applied.push((path.clone(), node.to_json())),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if problems.len() > before {
+        return fail(problems, &sources);
+    }
+    let mut loader = Loader {
+        registries: options.registries,
+        base: path.parent().unwrap_or(Path::new("")),
+        sources: &sources,
+        outcome: validate(&root, &experiment_schema(&options.registries)),
+        problems: Vec::new(),
+    };
+    let loaded = loader.experiment(&root, options.memory_limit);
+    problems.append(&mut loader.outcome.diagnostics);
+    problems.append(&mut loader.problems);
+    match loaded {
+        Some(parts) if problems.is_empty() => Ok(Experiment {
+            path: path.to_path_buf(),
+            source: text.to_string(),
+            resolved: root.to_json(),
+            overrides: applied,
+            ..parts
+        }),
+        _ => fail(problems, &sources),
+    }
+}
+
+/// What the steps of loading share.
+pub struct Loader<'l> {
+    /// The kinds.
+    pub registries: Registries<'l>,
+    /// Relative paths start here.
+    pub base: &'l Path,
+    /// The texts.
+    pub sources: &'l Sources,
+    /// What the schema found: no follow-on errors in what already has one.
+    pub outcome: Outcome,
+    /// What was found since.
+    pub problems: Vec<Diagnostic>,
+}
+
+impl Loader<'_> {
+    fn experiment(&mut self, root: &Node, memory_limit: Option<usize>) -> Option<Experiment> {
+        let models = self.models(root);
+        let inputs = self.inputs(root);
+        let limit = memory_limit.unwrap_or(usize::MAX);
+        let too_large = self.check_models(&models, limit);
+        // With a model that does not fit, no cell's cost means anything; its names and queries are checked all the same.
+        let cells = self.cells(root, &models, &inputs);
+        if too_large || !self.problems.is_empty() || !self.outcome.diagnostics.is_empty() {
+            return None;
+        }
+        let text = |key: &str| root.get(key).and_then(Node::as_str).map(String::from);
+        let seed = match root.get("seed").map(|node| &node.value) {
+            Some(&Value::Int(seed)) => u64::try_from(seed).ok()?,
+            _ => DEFAULT_SEED,
+        };
+        let experiment = Experiment {
+            path: Default::default(),
+            source: String::new(),
+            title: text("title")?,
+            seed,
+            about: text("about"),
+            models: models.into_iter().map(|(name, model)| Some((name, model.value?))).collect::<Option<_>>()?,
+            inputs: inputs.into_iter().map(|(name, input)| Some((name, input.value?))).collect::<Option<_>>()?,
+            cells,
+            resolved: Json::Null,
+            overrides: Vec::new(),
+        };
+        self.check_cells(root, &experiment, limit);
+        Some(experiment)
+    }
+
+    /// Reports models that do not fit into memory; answers whether there are any.
+    fn check_models(&mut self, models: &Entries<super::Model>, limit: usize) -> bool {
+        let before = self.problems.len();
+        for (name, named) in models {
+            let Some(plan) = named.value.as_ref().map(|model| model_plan(name, model)) else { continue };
+            if plan.bytes >= limit {
+                let message = format!("the weights of model `{name}` take {}, and {} are free", bytes(plan.bytes), free(limit));
+                let help = "make its vocabulary, context or width smaller";
+                self.problems.push(Diagnostic::new(named.span, message).help(help));
+            }
+        }
+        self.problems.len() > before
+    }
+
+    /// Reports the cell that costs most if the run does not fit into memory.
+    fn check_cells(&mut self, root: &Node, experiment: &Experiment, limit: usize) {
+        let plan = experiment.plan();
+        let nodes = root.get("cells").map(Node::items).unwrap_or_default();
+        let total = |cell: &super::plan::CellPlan| cell.table_bytes.saturating_add(cell.working_bytes);
+        let Some((index, cost)) = plan.cells.iter().enumerate().max_by_key(|(_, cell)| total(cell)) else { return };
+        if let (true, Cell::Measure(cell)) = (plan.peak_bytes >= limit, &experiment.cells[index]) {
+            let span = nodes[index].get("measure").map_or(nodes[index].span, |tag| tag.span);
+            let message = format!(
+                "the run needs about {}, and {} are free: most of it for `{}`, whose table has {} rows and takes {}, with {} at work",
+                bytes(plan.peak_bytes),
+                free(limit),
+                cell.name,
+                cost.rows,
+                bytes(cost.table_bytes),
+                bytes(cost.working_bytes),
+            );
+            let help = "measure fewer models or sequences, or limit the measure by its parameters";
+            self.problems.push(Diagnostic::new(span, message).help(help));
+        }
+    }
+}
+
+fn free(limit: usize) -> String {
+    if limit == usize::MAX { "only what can be counted".to_string() } else { bytes(limit) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! `models:` and `inputs:`: from checked trees to builders with their configurations.
+
+use super::diagnostic::{Diagnostic, Span};
+use super::load::Loader;
+use super::overrides::descend;
+use super::tables::{MODEL, REPLICATE};
+use super::yaml::{Key, Node, Value};
+use super::{Input, Model, Variant};
+use crate::Error;
+use crate::kind::Kind;
+use indexmap::IndexMap;
+use serde_json::{Map, Value as Json};
+use std::path::Path;
+
+/// More combinations of swept values than this are a slip.
+const MOST_VARIANTS: usize = 10_000;
+
+/// A named thing of the file; `None` if something is wrong with it, so that what refers to it is not reported as well.
+#[derive(Debug)]
+pub struct Named<T> {
+    /// Where its name is.
+    pub span: Span,
+    /// What it is.
+    pub value: Option<T>,
+}
+
+/// The entries of `models:` or `inputs:`.
+pub type Entries<T> = IndexMap<String, Named<T>>;
+
+/// A swept parameter: its key, and its values.
+type Sweep<'n> = (&'n Key, &'n [Node]);
+
+impl Loader<'_> {
+    /// Reads `models:`.
+    pub fn models(&mut self, root: &Node) -> Entries<Model> {
+        self.entries(root, "models", Self::model)
+    }
+
+    /// Reads `inputs:`.
+    pub fn inputs(&mut self, root: &Node) -> Entries<Input> {
+        self.entries(root, "inputs", Self::input)
+    }
+
+    fn entries<T>(&mut self, root: &Node, section: &str, read: impl Fn(&mut Self, &str, &Node) -> Option<T>) -> Entries<T> {
+        let mut entries = Entries::new();
+        for (key, node) in root.get(section).map(Node::entries).unwrap_or_default() {
+            let named = check_name(key.span, &key.name, true).map_err(|problem| self.problems.push(problem)).is_ok();
+            let sound = named && !self.outcome.failed(&format!("{section}/{}", key.name));
+            let value = if sound { read(self, &key.name, node) } else { None };
+            entries.insert(key.name.clone(), Named { span: key.span, value });
+        }
+        entries
+    }
+
+    fn model(&mut self, name: &str, node: &Node) -> Option<Model> {
+        let kind_name = node.get("kind")?.as_str()?;
+        let kind = Kind::find(self.registries.models, kind_name)?;
+        let sweep: Vec<Sweep> =
+            node.get("sweep").map(Node::entries).unwrap_or_default().iter().map(|(key, list)| (key, list.items())).collect();
+        self.check_sweep(name, node, &sweep)?;
+        let replicates = match node.get("replicates").map(|node| &node.value) {
+            Some(&Value::Int(count)) => usize::try_from(count).ok()?,
+            _ => 1,
+        };
+        let mut variants = Vec::new();
+        for values in combinations(&sweep) {
+            let mut parameters = parameters(node, &["kind", "replicates", "sweep"]);
+            for ((key, _), value) in sweep.iter().zip(&values) {
+                parameters.insert(key.name.clone(), value.to_json());
+            }
+            let builder = self.parse(kind, parameters, node)?;
+            let config = match builder.config(self.base).and_then(|config| config.check().map(|()| config)) {
+                Ok(config) => config,
+                Err(error) => {
+                    let span = swept_at(&error, &sweep, &values).unwrap_or_else(|| locate(&error, node, "kind", self.base));
+                    self.problems.push(Diagnostic::new(span, format!("model `{name}`: {error}")));
+                    continue;
+                }
+            };
+            variants.push(Variant { values: values.iter().map(|value| value.to_json()).collect(), builder, config });
+        }
+        if variants.len() < combinations(&sweep).count() {
+            return None;
+        }
+        if replicates > 1 && !variants.iter().any(|variant| variant.builder.is_random()) {
+            let (key, count) = node.entry("replicates")?;
+            let message = format!("model `{name}` has no random draws: its {replicates} replicates would all be the same");
+            let span = if count.span.source == 0 { key.span.to(count.span) } else { count.span };
+            self.problems.push(Diagnostic::new(span, message).help("leave `replicates` out"));
+            return None;
+        }
+        let swept = sweep.iter().map(|(key, _)| key.name.clone()).collect();
+        Some(Model { kind: kind_name.to_string(), swept, replicates, variants })
+    }
+
+    fn check_sweep(&mut self, name: &str, node: &Node, sweep: &[Sweep]) -> Option<()> {
+        let count = sweep.iter().fold(1_usize, |count, (_, values)| count.saturating_mul(values.len()));
+        if count > MOST_VARIANTS {
+            let span = node.entry("sweep").map_or(node.span, |(key, _)| key.span);
+            let message = format!("the sweep of model `{name}` makes {count} models, and {MOST_VARIANTS} is the most");
+            self.problems.push(Diagnostic::new(span, message).help("every combination of the values is one model"));
+            return None;
+        }
+        let before = self.problems.len();
+        for (key, values) in sweep {
+            if [MODEL, REPLICATE].contains(&key.name.as_str()) {
+                let message = format!("`{}` cannot be swept: every table has a key column of that name already", key.name);
+                self.problems.push(Diagnostic::new(key.span, message));
+            }
+            for (index, value) in values.iter().enumerate() {
+                if let Some(first) = values[..index].iter().find(|first| first.value == value.value) {
+                    let message = format!("the sweep of `{}` has {} twice", key.name, value.describe());
+                    self.problems.push(Diagnostic::new(value.span, message).context(first.span, "first here"));
+                }
+            }
+        }
+        (self.problems.len() == before).then_some(())
+    }
+
+    fn input(&mut self, name: &str, node: &Node) -> Option<Input> {
+        let kind_name = node.get("kind")?.as_str()?;
+        let kind = Kind::find(self.registries.inputs, kind_name)?;
+        let builder = self.parse(kind, parameters(node, &["kind"]), node)?;
+        match builder.shape(self.base) {
+            Ok(shape) => Some(Input { kind: kind_name.to_string(), builder, shape }),
+            Err(error) => {
+                let span = locate(&error, node, "kind", self.base);
+                self.problems.push(Diagnostic::new(span, format!("input `{name}`: {error}")));
+                None
+            }
+        }
+    }
+
+    /// Parameters that fit the schema, as the kind's type.
+    pub fn parse<T: ?Sized>(&mut self, kind: &Kind<T>, parameters: Map<String, Json>, node: &Node) -> Option<Box<T>> {
+        match (kind.parse)(Json::Object(parameters)) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                let tag = ["kind", "measure", "figure"].iter().find_map(|tag| node.get(tag));
+                let span = tag.map_or(node.span, |tag| tag.span);
+                self.problems.push(Diagnostic::new(span, format!("`{}`: {error}", kind.name)));
+                None
+            }
+        }
+    }
+}
+
+/// The entries of a map but those that all kinds share.
+pub fn parameters(node: &Node, common: &[&str]) -> Map<String, Json> {
+    let own = node.entries().iter().filter(|(key, _)| !common.contains(&key.name.as_str()));
+    own.map(|(key, value)| (key.name.clone(), value.to_json())).collect()
+}
+
+/// Every combination of swept values, the first parameter slowest; a single empty one without a sweep.
+fn combinations<'n>(sweep: &[Sweep<'n>]) -> impl Iterator<Item = Vec<&'n Node>> {
+    let lists: Vec<&'n [Node]> = sweep.iter().map(|(_, values)| *values).collect();
+    let count: usize = lists.iter().map(|values| values.len()).product();
+    (0..count).map(move |mut index| {
+        let mut values: Vec<&Node> = Vec::with_capacity(lists.len());
+        for list in lists.iter().rev() {
+            values.push(&list[index % list.len()]);
+            index /= list.len();
+        }
+        values.reverse();
+        values
+    })
+}
+
+/// The swept value that an error is about.
+fn swept_at(error: &Error, sweep: &[Sweep], values: &[&Node]) -> Option<Span> {
+    let Error::Parameter { path: name, .. } = error else { return None };
+    let index = sweep.iter().position(|(key, _)| key.name == *name)?;
+    Some(values[index].span)
+}
+
+/// Where the cause of an error is in a kind's map: the parameter that it names, the name of the file that it is about, or else
+/// the value of `tag`.
+pub fn locate(error: &Error, node: &Node, tag: &str, base: &Path) -> Span {
+    let fault = match error {
+        Error::Parameter { path: name, .. } => descend(node, name),
+        Error::File { path, .. } | Error::Io { path, .. } => {
+            let named = |value: &&Node| value.as_str().is_some_and(|text| base.join(text) == *path);
+            let by_name = node.entries().iter().map(|(_, value)| value).find(named);
+            by_name.or_else(|| ["config", "weights", "file"].iter().find_map(|key| node.get(key)))
+        }
+        _ => None,
+    };
+    fault.or_else(|| node.get(tag)).map_or(node.span, |fault| fault.span)
+}
+
+/// Names are used in SQL and in file names; those of models and inputs may have hyphens.
+///
+/// # Errors
+/// The name is not fit for that.
+pub fn check_name(span: Span, name: &str, hyphens: bool) -> Result<(), Diagnostic> {
+    const LONGEST: usize = 100;
+    if name.len() > LONGEST {
+        return Err(Diagnostic::new(span, format!("this name is longer than {LONGEST} characters")));
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || (hyphens && c == '-');
+    let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if starts && name.chars().all(fits) {
+        return Ok(());
+    }
+    let also = if hyphens { "digits, `_` and `-`" } else { "digits and `_`" };
+    let problem = Diagnostic::new(span, format!("`{name}` cannot be a name"));
+    Err(problem.help(format!("a name has letters, {also} only, and starts with a letter or `_`")))
+}

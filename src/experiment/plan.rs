@@ -1,0 +1,140 @@
+//! What a run will cost, from the sizes alone.
+
+use super::{Cell, Experiment, MeasureCell, Model};
+use crate::model::ModelConfig;
+use polars::prelude::{DataType, Schema};
+
+/// The estimated cost of an experiment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// One entry for each entry of `models:`.
+    pub models: Vec<ModelPlan>,
+    /// One entry for each cell; empty for those that measure nothing.
+    pub cells: Vec<CellPlan>,
+    /// Bytes of all measured tables and of the largest cell at work: what the run needs at least.
+    pub peak_bytes: usize,
+}
+
+/// The cost of an entry of `models:`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelPlan {
+    /// Its name.
+    pub name: String,
+    /// Number of models: variants times replicates.
+    pub instances: usize,
+    /// Bytes of the weights of the largest.
+    pub bytes: usize,
+}
+
+/// The cost of a cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CellPlan {
+    /// Rows of its table.
+    pub rows: usize,
+    /// Bytes of its table.
+    pub table_bytes: usize,
+    /// Bytes held while the most expensive model is measured, its weights included.
+    pub working_bytes: usize,
+}
+
+impl Experiment {
+    /// Estimates the cost of every model and cell.
+    pub fn plan(&self) -> Plan {
+        let models: Vec<ModelPlan> = self.models.iter().map(|(name, model)| model_plan(name, model)).collect();
+        let cells: Vec<CellPlan> = self.cells.iter().map(|cell| self.cell_plan(cell)).collect();
+        let tables = cells.iter().fold(0, |sum: usize, cell| sum.saturating_add(cell.table_bytes));
+        let working = cells.iter().map(|cell| cell.working_bytes).max().unwrap_or_default();
+        Plan { models, cells, peak_bytes: tables.saturating_add(working) }
+    }
+
+    fn cell_plan(&self, cell: &Cell) -> CellPlan {
+        let Cell::Measure(cell) = cell else { return CellPlan::default() };
+        let shape = cell.input.as_ref().and_then(|name| self.inputs.get(name)).map(|input| &input.shape);
+        measure_plan(cell, cell.models.iter().filter_map(|name| self.models.get(name)), shape)
+    }
+}
+
+/// The cost of an entry of `models:`.
+pub fn model_plan(name: &str, model: &Model) -> ModelPlan {
+    ModelPlan {
+        name: name.to_string(),
+        instances: model.variants.len().saturating_mul(model.replicates),
+        bytes: model.variants.iter().map(|variant| weight_bytes(&variant.config)).max().unwrap_or_default(),
+    }
+}
+
+fn measure_plan<'a>(
+    cell: &MeasureCell,
+    models: impl Iterator<Item = &'a Model>,
+    shape: Option<&crate::input::InputShape>,
+) -> CellPlan {
+    let mut plan = CellPlan::default();
+    for model in models {
+        for variant in &model.variants {
+            let cost = cell.measure.cost(&variant.config, shape);
+            plan.rows = plan.rows.saturating_add(cost.rows.saturating_mul(model.replicates));
+            plan.working_bytes = plan.working_bytes.max(cost.bytes.saturating_add(weight_bytes(&variant.config)));
+        }
+    }
+    plan.table_bytes = plan.rows.saturating_mul(row_bytes(&cell.schema));
+    plan
+}
+
+/// Bytes of a model's weights; the largest number there is if it is beyond counting.
+pub fn weight_bytes(config: &ModelConfig) -> usize {
+    let product = |factors: &[usize]| factors.iter().fold(1_usize, |product, &factor| product.saturating_mul(factor));
+    let heads = product(&[4, config.n_layers, config.n_heads, config.d_model, config.d_head]);
+    let positions = if config.has_w_pos() { product(&[config.n_ctx, config.d_model]) } else { 0 };
+    let tokens = product(&[2, config.d_vocab, config.d_model]);
+    heads.saturating_add(positions).saturating_add(tokens).saturating_mul(size_of::<f32>())
+}
+
+/// Bytes of a row in memory: a string is a view of 16 bytes.
+fn row_bytes(columns: &Schema) -> usize {
+    columns
+        .iter()
+        .map(|(_, data_type)| match data_type {
+            DataType::Boolean | DataType::Int8 | DataType::UInt8 => 1,
+            DataType::Int16 | DataType::UInt16 => 2,
+            DataType::Int32 | DataType::UInt32 | DataType::Float32 => 4,
+            DataType::String => 16,
+            _ => 8,
+        })
+        .sum()
+}
+
+/// The memory that is free on this machine, where the system says.
+pub fn available_memory() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// `1.5 GiB`.
+pub fn bytes(count: usize) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} bytes");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if count == usize::MAX { format!("more than {value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!(bytes(0), "0 bytes");
+        assert_eq!(bytes(1023), "1023 bytes");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
+        assert_eq!(bytes(usize::MAX), "more than 16 EiB");
+    }
+}

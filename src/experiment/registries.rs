@@ -1,0 +1,39 @@
+//! What the names in an experiment file can mean.
+
+use crate::figure::{FIGURES, Figure};
+use crate::input::{INPUTS, InputKind};
+use crate::kind::Kind;
+use crate::measure::{MEASURES, Measure};
+use crate::model::build::{MODELS, ModelKind};
+use std::fmt;
+
+/// The kinds that an experiment file can use.
+#[derive(Clone, Copy)]
+pub struct Registries<'a> {
+    /// What `models:` can hold.
+    pub models: &'a [Kind<dyn ModelKind>],
+    /// What `inputs:` can hold.
+    pub inputs: &'a [Kind<dyn InputKind>],
+    /// What `measure:` can name.
+    pub measures: &'a [Kind<dyn Measure>],
+    /// What `figure:` can name.
+    pub figures: &'a [Kind<dyn Figure>],
+}
+
+impl Registries<'static> {
+    /// All kinds of this crate.
+    pub fn standard() -> Self {
+        Self { models: MODELS, inputs: INPUTS, measures: MEASURES, figures: FIGURES }
+    }
+}
+
+impl fmt::Debug for Registries<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registries")
+            .field("models", &self.models.iter().map(|kind| kind.name).collect::<Vec<_>>())
+            .field("inputs", &self.inputs.iter().map(|kind| kind.name).collect::<Vec<_>>())
+            .field("measures", &self.measures.iter().map(|kind| kind.name).collect::<Vec<_>>())
+            .field("figures", &self.figures.iter().map(|kind| kind.name).collect::<Vec<_>>())
+            .finish()
+    }
+}
