@@ -11,11 +11,11 @@ pub enum Error {
     /// A value that the caller gave is out of its domain; the text says which and what is allowed.
     #[error("{0}")]
     Invalid(String),
-    /// A parameter of a kind is wrong; loading an experiment points at it in the file.
-    #[error("`{name}`: {message}")]
+    /// A parameter in an experiment file is wrong; `path` finds it there, below the object that it belongs to.
+    #[error("{path}: {message}")]
     Parameter {
-        /// Where it is among the parameters: `layers`, `heads[1].query.from`.
-        name: String,
+        /// Where the parameter stands: `heads[1].key.from`.
+        path: String,
         /// What is wrong with it, and what to do.
         message: String,
     },
@@ -62,9 +62,9 @@ impl Error {
         Self::Invalid(message.into())
     }
 
-    /// An [`Error::Parameter`]: what is wrong with the parameter at `name` (`heads[1].query.from`).
-    pub fn parameter(name: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Parameter { name: name.into(), message: message.into() }
+    /// An [`Error::Parameter`] about the parameter at `path`.
+    pub fn parameter(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Parameter { path: path.into(), message: message.into() }
     }
 
     /// An [`Error::File`] about `path`.
