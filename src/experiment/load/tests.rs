@@ -134,7 +134,7 @@ cells:
       |
       = help: did you mean `title`?
 
-    error: there is no kind `toi`
+    error: there is no kind of model `toi`
      --> x.yaml:3:14
       |
     3 |   a: { kind: toi, vocab: 3 }
