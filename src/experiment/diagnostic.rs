@@ -182,6 +182,7 @@ impl Place {
         let underlined = sources.underlined(span);
         let start = text[..underlined.start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[underlined.end..].find('\n').map_or(text.len(), |at| underlined.end + at);
+        let end = if text[underlined.end..end].ends_with('\r') { end - 1 } else { end };
         Self { source: span.source, block: start..end, underlined }
     }
 

@@ -168,8 +168,8 @@ fn combinations<'n>(sweep: &[Sweep<'n>]) -> impl Iterator<Item = Vec<&'n Node>> 
 
 /// The swept value that an error is about.
 fn swept_at(error: &Error, sweep: &[Sweep], values: &[&Node]) -> Option<Span> {
-    let Error::Parameter { path: name, .. } = error else { return None };
-    let index = sweep.iter().position(|(key, _)| key.name == *name)?;
+    let Error::Parameter { path, .. } = error else { return None };
+    let index = sweep.iter().position(|(key, _)| key.name == *path)?;
     Some(values[index].span)
 }
 
@@ -177,7 +177,7 @@ fn swept_at(error: &Error, sweep: &[Sweep], values: &[&Node]) -> Option<Span> {
 /// the value of `tag`.
 pub fn locate(error: &Error, node: &Node, tag: &str, base: &Path) -> Span {
     let fault = match error {
-        Error::Parameter { path: name, .. } => descend(node, name),
+        Error::Parameter { path, .. } => descend(node, path),
         Error::File { path, .. } | Error::Io { path, .. } => {
             let named = |value: &&Node| value.as_str().is_some_and(|text| base.join(text) == *path);
             let by_name = node.entries().iter().map(|(_, value)| value).find(named);

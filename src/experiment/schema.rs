@@ -150,7 +150,8 @@ fn scalar(schema: &Value) -> Option<Value> {
     for union in ["anyOf", "oneOf"] {
         if let Some(branches) = schema.get(union).and_then(Value::as_array) {
             let scalars: Vec<Value> = branches.iter().filter_map(scalar).collect();
-            return (!scalars.is_empty()).then(|| json!({ "anyOf": scalars }));
+            let null = branches.iter().filter(|branch| branch["type"] == "null").cloned();
+            return (!scalars.is_empty()).then(|| json!({ "anyOf": scalars.iter().cloned().chain(null).collect::<Vec<_>>() }));
         }
     }
     let types: Vec<&str> = match schema.get("type") {
@@ -159,7 +160,7 @@ fn scalar(schema: &Value) -> Option<Value> {
         _ => return (schema.get("const").is_some() || schema.get("enum").is_some()).then(|| schema.clone()),
     };
     let types: Vec<&str> = types.into_iter().filter(|&name| name != "array" && name != "object").collect();
-    (!types.is_empty()).then(|| match types.as_slice() {
+    types.iter().any(|&name| name != "null").then(|| match types.as_slice() {
         [only] => with(schema, "type", *only),
         several => with(schema, "type", several),
     })

@@ -34,8 +34,7 @@ impl Tables {
     /// The query does not parse, or names no existing table or column.
     pub fn check(&self, node: &Node, sources: &Sources) -> Result<Option<Schema>, Diagnostic> {
         let sql = node.as_str().unwrap_or_default();
-        let first: String = sql.trim_start_matches(|c: char| c.is_whitespace() || c == '(').chars().take(6).collect();
-        if !["select", "with"].iter().any(|word| first.to_ascii_lowercase().starts_with(word)) {
+        if !["select", "with"].iter().any(|word| token(without_comments(sql)).eq_ignore_ascii_case(word)) {
             return Err(Diagnostic::new(node.span, "a query starts with SELECT or WITH"));
         }
         if sql.len() > LONGEST {
@@ -80,6 +79,13 @@ impl Tables {
                 }
             }
             return no_column(name, valid, underline(node, sources, name, 0));
+        }
+        if let Some(name) = between(error, "unsupported function '", "'") {
+            let known = polars::sql::keywords::all_functions();
+            let problem =
+                Diagnostic::new(underline(node, sources, name, 0), format!("there is no function `{name}` in this SQL"));
+            let near = closest(name, &known);
+            return near.map_or(problem.clone(), |near| problem.help(format!("did you mean `{near}`?")));
         }
         if let Some(at) = position(error, sql) {
             let message = error.split(" at Line: ").next().unwrap_or(error);
@@ -144,6 +150,22 @@ fn token(text: &str) -> &str {
     }
 }
 
+/// A query from its first word on: without the white space, comments and brackets before it.
+fn without_comments(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        let trimmed = rest.trim_start_matches(|c: char| c.is_whitespace() || c == '(');
+        let after = if trimmed.starts_with("--") {
+            trimmed.find('\n').map(|at| &trimmed[at..])
+        } else if trimmed.starts_with("/*") {
+            trimmed.find("*/").map(|at| &trimmed[at + 2..])
+        } else {
+            return trimmed;
+        };
+        rest = after.unwrap_or_default();
+    }
+}
+
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
@@ -168,7 +190,8 @@ fn underline(node: &Node, sources: &Sources, word: &str, nth: usize) -> Span {
     let found = if symbol || nth > 0 {
         raw.match_indices(word).nth(nth).map(|(at, _)| at)
     } else {
-        occurrences(&raw[opened..], word).next().map(|at| at + opened).or_else(|| raw.find(word))
+        let anywhere = || raw.find(word).or_else(|| raw.to_ascii_lowercase().find(&word.to_ascii_lowercase()));
+        occurrences(&raw[opened..], word).next().map(|at| at + opened).or_else(anywhere)
     };
     match found {
         Some(at) if !word.is_empty() => {

@@ -140,7 +140,9 @@ pub fn expected(schema: &Json) -> String {
         return quoted(value);
     }
     if let Some(allowed) = schema["enum"].as_array() {
-        let names: Vec<String> = allowed.iter().map(|value| value.as_str().map_or(value.to_string(), String::from)).collect();
+        // That null is allowed need not be said: it stands for leaving the key out.
+        let named = allowed.iter().filter(|value| !value.is_null());
+        let names: Vec<String> = named.map(|value| value.as_str().map_or(value.to_string(), String::from)).collect();
         return if let [only] = names.as_slice() { format!("`{only}`") } else { format!("one of {}", list(&names)) };
     }
     if let Some(branches) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Json::as_array) {

@@ -63,10 +63,19 @@ impl Validator {
             return self.check(node, objects[index], place);
         }
         let problem = match value.as_str() {
-            Some(name) => Diagnostic::new(value.span, format!("there is no {} `{name}`", noun(tag))),
+            Some(name) => Diagnostic::new(value.span, format!("there is no {} `{name}`", self.noun(tag))),
             None => Diagnostic::new(value.span, format!("`{}` must be a name, not {}", key.name, value.describe())),
         };
         self.report(problem.suggest(found, &format!("`{tag}` can be"), names));
+    }
+
+    /// What the value of a tag names.
+    fn noun<'t>(&self, tag: &'t str) -> &'t str {
+        match (tag, self.path.first().map(String::as_str)) {
+            ("kind", Some("models")) => "kind of model",
+            ("kind", Some("inputs")) => "kind of input",
+            _ => tag,
+        }
     }
 
     /// Of several alternatives that could be meant: the one with the fewest problems.
@@ -81,10 +90,6 @@ impl Validator {
             self.outcome.failed.extend(best.failed);
         }
     }
-}
-
-fn noun(tag: &str) -> &str {
-    if tag == "kind" { "kind" } else { tag }
 }
 
 fn misfit(node: &Node, schema: &Json, branches: &[&Json], place: &Place) -> Diagnostic {
