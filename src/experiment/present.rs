@@ -10,6 +10,9 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
+/// Derived tables with more rows are folded away in the report, as measured ones are.
+const LONGEST_SHOWN: usize = 16;
+
 /// Figures and report, ready to be written.
 #[derive(Debug)]
 pub struct Presented {
@@ -75,8 +78,8 @@ fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(Strin
         blocks.push(match cell {
             CellRecord::Text { markdown } => Block::Text { markdown },
             CellRecord::Measure { table, measure, models, input } => {
-                let input = input.as_ref().map_or(String::new(), |input| format!(" on `{input}`"));
-                let caption = format!("measure `{measure}` of {}{input}", models.join(", "));
+                let input = input.as_ref().map_or(String::new(), |input| format!(" on {input}"));
+                let caption = format!("{measure} of {}{input}", models.join(", "));
                 table_block(table, caption, None, tables)?
             }
             CellRecord::Query { table, sql } => table_block(table, String::new(), Some(sql), tables)?,
@@ -109,7 +112,8 @@ fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(Strin
 
 fn table_block<'a>(name: &'a str, caption: String, query: Option<&'a str>, tables: &'a Tables) -> Result<Block<'a>> {
     let data = tables.get(name).ok_or_else(|| Error::invalid(format!("there is no table `{name}`")))?;
-    Ok(Block::Table { name, caption, query, data, csv: format!("tables/{name}.csv"), folded: query.is_none() })
+    let folded = query.is_none() || data.height() > LONGEST_SHOWN;
+    Ok(Block::Table { name, caption, query, data, csv: format!("tables/{name}.csv"), folded })
 }
 
 fn provenance(manifest: &Manifest) -> Vec<(String, String)> {

@@ -195,7 +195,9 @@ impl Matrix<'_> {
         let count = self.panels.len().max(1);
         let snapped = |side: f64| if side >= 2.0 { side.floor() } else { side.max(0.25) };
         let mut best: Option<(Fit, f64)> = None;
-        for columns in 1..=count.min(8) {
+        // As many columns as fill their rows evenly: six panels stand three and three, not five and one.
+        let even = |columns: &usize| *columns == count.div_ceil(count.div_ceil(*columns));
+        for columns in (1..=count.min(8)).filter(even) {
             let surround = Surround { columns, ..surround.clone() };
             let rows = count.div_ceil(columns) as f64;
             let across = (width - surround.beside()) / (columns * nx) as f64;
