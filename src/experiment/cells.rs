@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Diagnostic, Span, list};
 use super::load::Loader;
-use super::models::{Entries, check_name, locate, parameters};
+use super::models::{Entries, check_name, locate, parameters, words};
 use super::sql::{Table, Tables};
 use super::tables::{key_columns, table_columns};
 use super::yaml::{Node, Value};
@@ -133,7 +133,8 @@ impl Loader<'_> {
                 if let Err(error) = measure.check(&variant.config, shape)
                     && said.insert(error.to_string())
                 {
-                    let message = if models.len() > 1 { format!("model `{name}`: {error}") } else { error.to_string() };
+                    let words = words(&error);
+                    let message = if models.len() > 1 { format!("model `{name}`: {words}") } else { words };
                     self.problems.push(Diagnostic::new(locate(&error, node, "measure", self.base), message));
                 }
             }

@@ -73,7 +73,7 @@ impl Loader<'_> {
                 Ok(config) => config,
                 Err(error) => {
                     let span = swept_at(&error, &sweep, &values).unwrap_or_else(|| locate(&error, node, "kind", self.base));
-                    self.problems.push(Diagnostic::new(span, format!("model `{name}`: {error}")));
+                    self.problems.push(Diagnostic::new(span, format!("model `{name}`: {}", words(&error))));
                     continue;
                 }
             };
@@ -125,7 +125,7 @@ impl Loader<'_> {
             Ok(shape) => Some(Input { kind: kind_name.to_string(), builder, shape }),
             Err(error) => {
                 let span = locate(&error, node, "kind", self.base);
-                self.problems.push(Diagnostic::new(span, format!("input `{name}`: {error}")));
+                self.problems.push(Diagnostic::new(span, format!("input `{name}`: {}", words(&error))));
                 None
             }
         }
@@ -164,6 +164,14 @@ fn combinations<'n>(sweep: &[Sweep<'n>]) -> impl Iterator<Item = Vec<&'n Node>> 
         values.reverse();
         values
     })
+}
+
+/// What an error says, without the path of a parameter: the place in the file is shown.
+pub fn words(error: &Error) -> String {
+    match error {
+        Error::Parameter { message, .. } => message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// The swept value that an error is about.

@@ -54,7 +54,7 @@ impl Measure for Attention {
 
     fn check(&self, model: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
         heads(model, self.heads.as_deref())?;
-        input.map_or(Ok(()), |input| indices("sequence", input.sequences, Some(&self.sequences)).map(drop))
+        input.map_or(Ok(()), |input| indices("sequences", input.sequences, Some(&self.sequences)).map(drop))
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
@@ -71,7 +71,7 @@ impl Measure for Attention {
     fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
         let batch = super::required(input)?;
         let heads = heads(model.config(), self.heads.as_deref())?;
-        let sequences = indices("sequence", batch.sequences(), Some(&self.sequences))?;
+        let sequences = indices("sequences", batch.sequences(), Some(&self.sequences))?;
         let tokens = batch.tokens().select(Axis(0), &sequences);
         let cache = model.run(&TokenBatch::new(tokens.clone(), None)?, Keep { patterns: true, ..Keep::NOTHING })?;
 

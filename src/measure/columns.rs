@@ -22,25 +22,29 @@ pub(super) fn integer(value: usize) -> i64 {
     value as i64
 }
 
-/// The heads that a list such as `["0.3"]` names; every head without a list.
+/// The heads that the parameter `heads` (`["0.3"]`) names; every head without it.
 pub(super) fn heads(model: &ModelConfig, list: Option<&[String]>) -> Result<Vec<HeadId>> {
     let Some(list) = list else {
         return Ok(model.heads().collect());
     };
-    let mut heads = list.iter().map(|text| text.parse::<HeadId>()).collect::<Result<Vec<_>>>()?;
-    heads.iter().try_for_each(|&id| model.check_head(id))?;
+    let head = |(index, text): (usize, &String)| {
+        let id = text.parse::<HeadId>().and_then(|id| model.check_head(id).map(|()| id));
+        id.map_err(|error| Error::parameter(format!("heads[{index}]"), error.to_string()))
+    };
+    let mut heads = list.iter().enumerate().map(head).collect::<Result<Vec<_>>>()?;
     heads.sort_unstable();
     heads.dedup();
     Ok(heads)
 }
 
-/// The indices that a list names (`sequences: [0, 1]`), below `count`; every index without a list.
-pub(super) fn indices(what: &str, count: usize, list: Option<&[usize]>) -> Result<Vec<usize>> {
+/// The indices that a parameter (`sequences: [0, 1]`) names, below `count`; every index without it.
+pub(super) fn indices(parameter: &str, count: usize, list: Option<&[usize]>) -> Result<Vec<usize>> {
     let Some(list) = list else {
         return Ok((0..count).collect());
     };
-    if let Some(index) = list.iter().find(|&&index| index >= count) {
-        return Err(Error::invalid(format!("there is no {what} {index}: the input has {count}, counted from 0")));
+    if let Some(at) = list.iter().position(|&index| index >= count) {
+        let text = format!("there is no {} here: the input has {count} {parameter}, counted from 0", list[at]);
+        return Err(Error::parameter(format!("{parameter}[{at}]"), text));
     }
     let mut indices = list.to_vec();
     indices.sort_unstable();

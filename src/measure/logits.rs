@@ -39,8 +39,8 @@ impl Measure for Logits {
 
     fn check(&self, _: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
         let Some(input) = input else { return Ok(()) };
-        indices("sequence", input.sequences, self.sequences.as_deref())?;
-        indices("position", input.length, self.positions.as_deref()).map(drop)
+        indices("sequences", input.sequences, self.sequences.as_deref())?;
+        indices("positions", input.length, self.positions.as_deref()).map(drop)
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
@@ -54,8 +54,8 @@ impl Measure for Logits {
 
     fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
         let batch = super::required(input)?;
-        let sequences = indices("sequence", batch.sequences(), self.sequences.as_deref())?;
-        let positions = indices("position", batch.length(), self.positions.as_deref())?;
+        let sequences = indices("sequences", batch.sequences(), self.sequences.as_deref())?;
+        let positions = indices("positions", batch.length(), self.positions.as_deref())?;
         let tokens = batch.tokens().select(Axis(0), &sequences);
         let cache = model.run(&TokenBatch::new(tokens, None)?, Keep { logits: true, ..Keep::NOTHING })?;
         let logits = cache.logits.expect("logits were asked for").select(Axis(1), &positions);

@@ -35,6 +35,11 @@ pub static CIRCUITS: &[Preset] = &[
                       before.",
         text: include_str!("circuits/previous-of-previous.yaml"),
     },
+    Preset {
+        name: "two-token-prefix",
+        description: "Induction on a prefix of two tokens: two heads at offsets one and two, and a head that matches both.",
+        text: include_str!("circuits/two-token-prefix.yaml"),
+    },
 ];
 
 impl Preset {

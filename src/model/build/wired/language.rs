@@ -63,11 +63,31 @@ fn default_sharpness() -> f64 {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Read {
-    /// The subspace, by its name in `residual`.
-    pub from: String,
+    /// The subspace, by its name in `residual`; or a list of them, which are compared one by one: their scores add up.
+    pub from: Names,
     /// Turns the one-hot vector of i into that of i + shift; what falls off either end becomes zero.
     #[serde(default)]
     pub shift: i64,
+}
+
+/// One name, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Names {
+    /// One subspace.
+    One(String),
+    /// Several, joined.
+    Several(#[schemars(length(min = 1))] Vec<String>),
+}
+
+impl Names {
+    /// The names in order.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
 }
 
 /// A subspace to read and one to write.

@@ -6,7 +6,7 @@ mod language;
 mod matrices;
 mod wiring;
 
-pub use language::{HeadSpec, Move, Read, Size, SizeOf};
+pub use language::{HeadSpec, Move, Names, Read, Size, SizeOf};
 pub use wiring::{Layout, OUTPUT, POSITION, Reading, TOKEN, WiredHead, Wiring};
 
 use super::{BuildContext, ModelKind, checked, did_you_mean};

@@ -312,8 +312,8 @@ fn errors_name_the_place_and_what_is_there() {
         (
             changed("key: { from: previous }", "key: { from: position }"),
             "heads[1].key.from",
-            "head `induction` (heads[1]) compares its query `token` of 7 dimensions with its key `position` of 5: \
-             they must be equal",
+            "head `induction` (heads[1]) compares its query, `token` of 7 dimensions, with its key, `position` \
+             of 5: they must be equal, one by one",
         ),
         (
             changed("value: { from: token, to: previous }", "value: { from: position, to: previous }"),
@@ -356,7 +356,7 @@ fn errors_name_the_place_and_what_is_there() {
             induction(json!({ "circuit": "inducton" })),
             "circuit",
             "there is no circuit `inducton`; did you mean `induction`? \
-             (known: induction, pointer-arithmetic, previous-of-previous)",
+             (known: induction, pointer-arithmetic, previous-of-previous, two-token-prefix)",
         ),
         (
             induction(json!({ "heads": [] })),
@@ -407,10 +407,8 @@ fn the_schema_is_closed_and_knows_the_presets() {
     let schema = schema_of::<Wired>().to_value();
     assert_eq!(schema["additionalProperties"], json!(false));
     assert_eq!(schema["required"], json!(["vocab", "context"]));
-    assert_eq!(
-        schema["properties"]["circuit"]["enum"],
-        json!(["induction", "pointer-arithmetic", "previous-of-previous", null])
-    );
+    let presets: Vec<_> = CIRCUITS.iter().map(|preset| json!(preset.name)).chain([Value::Null]).collect();
+    assert_eq!(schema["properties"]["circuit"]["enum"], json!(presets));
     assert!(schema["properties"]["circuit"]["description"].as_str().unwrap().starts_with("A preset"));
     let head = &schema["properties"]["heads"]["items"];
     assert_eq!(head["required"], json!(["layer", "query", "key", "value"]));

@@ -36,25 +36,37 @@ impl Layout {
     }
 }
 
-/// A subspace as a head reads it: coordinate `range.start + i` counts as `i + shift`.
+/// Subspaces as a head reads them, joined one after the other: coordinate `i` of each counts as `i + shift`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The name of the subspace.
-    pub from: String,
-    /// Its coordinates.
-    pub range: Range<usize>,
-    /// What is added to the index; what leaves the range is zero.
+    /// The names of the subspaces.
+    pub from: Vec<String>,
+    /// The coordinates of each.
+    pub ranges: Vec<Range<usize>>,
+    /// What is added to the index within each; what leaves its range is zero.
     pub shift: i64,
 }
 
 impl Reading {
+    /// The number of dimensions that are read.
+    pub fn size(&self) -> usize {
+        self.ranges.iter().map(Range::len).sum()
+    }
+
     /// Pairs (coordinate of the stream, index as read), without those that fall off.
     pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (start, size, shift) = (self.range.start, self.range.len(), self.shift);
-        (0..size).filter_map(move |index| {
-            let read = (index as i64).checked_add(shift)?;
-            let read = usize::try_from(read).ok().filter(|&read| read < size)?;
-            Some((start + index, read))
+        let shift = self.shift;
+        let starts = self.ranges.iter().scan(0, |end, range| {
+            let start = *end;
+            *end += range.len();
+            Some(start)
+        });
+        self.ranges.iter().zip(starts).flat_map(move |(range, start)| {
+            range.clone().enumerate().filter_map(move |(index, coordinate)| {
+                let read = (index as i64).checked_add(shift)?;
+                let read = usize::try_from(read).ok().filter(|&read| read < range.len())?;
+                Some((coordinate, start + read))
+            })
         })
     }
 }
@@ -126,7 +138,7 @@ impl Wiring {
             }
             heads.push(head);
         }
-        let d_head = heads.iter().map(|head| head.query.range.len().max(head.value.range.len())).max();
+        let d_head = heads.iter().map(|head| head.query.size().max(head.value.size())).max();
         Ok(Self {
             n_layers: heads.iter().map(|head| head.layer + 1).max().unwrap_or(0),
             n_heads: heads.iter().map(|head| head.head + 1).max().unwrap_or(0),
@@ -212,16 +224,20 @@ impl Resolver<'_> {
         })
     }
 
-    fn reading(&self, from: &str, shift: i64, part: &str) -> Result<Reading> {
-        let range = self.subspace(from, &format!("{part}.from"), &format!("reads its {part} from"))?;
-        if shift.unsigned_abs() >= range.len() as u64 {
-            let text = format!(
-                "shifts its {part} by {shift}, off the end of `{from}`, which has {} dimensions: nothing would be left",
-                range.len()
-            );
-            return Err(self.error(&format!("{part}.shift"), text));
+    fn reading(&self, from: &[String], shift: i64, part: &str) -> Result<Reading> {
+        let mut ranges = Vec::with_capacity(from.len());
+        for name in from {
+            let range = self.subspace(name, &format!("{part}.from"), &format!("reads its {part} from"))?;
+            if shift.unsigned_abs() >= range.len() as u64 {
+                let text = format!(
+                    "shifts its {part} by {shift}, off the end of `{name}`, which has {} dimensions: nothing would be left",
+                    range.len()
+                );
+                return Err(self.error(&format!("{part}.shift"), text));
+            }
+            ranges.push(range);
         }
-        Ok(Reading { from: from.to_string(), range, shift })
+        Ok(Reading { from: from.to_vec(), ranges, shift })
     }
 
     fn factor(&self, value: f64, field: &str) -> Result<f64> {
@@ -239,27 +255,27 @@ impl Resolver<'_> {
         }
         let sharpness = self.factor(*sharpness, "sharpness")?;
         let scale = self.factor(value.scale, "value.scale")?;
-        let reading = |read: &Read, part: &str| self.reading(&read.from, read.shift, part);
+        let reading = |read: &Read, part: &str| self.reading(read.from.as_slice(), read.shift, part);
         let (query, key) = (reading(query, "query")?, reading(key, "key")?);
-        if query.range.len() != key.range.len() {
+        let sizes = |reading: &Reading| reading.ranges.iter().map(Range::len).collect::<Vec<_>>();
+        if sizes(&query) != sizes(&key) {
+            let list = |reading: &Reading| {
+                let parts = reading.from.iter().zip(&reading.ranges);
+                parts.map(|(name, range)| format!("`{name}` of {}", range.len())).collect::<Vec<_>>().join(" and ")
+            };
             let text = format!(
-                "compares its query `{}` of {} dimensions with its key `{}` of {}: they must be equal",
-                query.from,
-                query.range.len(),
-                key.from,
-                key.range.len()
+                "compares its query, {} dimensions, with its key, {}: they must be equal, one by one",
+                list(&query),
+                list(&key)
             );
             return Err(self.error("key.from", text));
         }
         let Move { from, to, shift, .. } = value;
-        let value = self.reading(from, *shift, "value")?;
+        let value = self.reading(std::slice::from_ref(from), *shift, "value")?;
         let to_range = self.subspace(to, "value.to", "writes its value to")?;
-        if value.range.len() != to_range.len() {
-            let text = format!(
-                "moves `{from}` of {} dimensions to `{to}` of {}: they must be equal",
-                value.range.len(),
-                to_range.len()
-            );
+        if value.size() != to_range.len() {
+            let text =
+                format!("moves `{from}` of {} dimensions to `{to}` of {}: they must be equal", value.size(), to_range.len());
             return Err(self.error("value.to", text));
         }
         Ok(WiredHead {

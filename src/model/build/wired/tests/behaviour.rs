@@ -74,18 +74,3 @@ fn previous_of_previous_says_what_stood_two_positions_before() {
     let logits = logits(&build(&preset("previous-of-previous", json!({}))), &tokens);
     assert!((2..61).all(|position| largest(logits.row(position)) == tokens[position - 2]));
 }
-
-#[test]
-fn each_preset_composes_by_one_kind_alone() {
-    let (vocab, context) = (33f64, 61f64);
-    let expected = [
-        ("induction", [0.0, 1.0 / vocab.sqrt(), 0.0]),
-        ("pointer-arithmetic", [1.0 / context.sqrt(), 0.0, 0.0]),
-        ("previous-of-previous", [0.0, 0.0, 1.0 / vocab.sqrt()]),
-    ];
-    assert_eq!(expected.len(), CIRCUITS.len(), "every preset has its closed form here");
-    for (name, expected) in expected {
-        let found = composition(&build(&preset(name, json!({}))));
-        assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-7), "{name}: {found:?}");
-    }
-}
