@@ -89,8 +89,6 @@ pub struct Diagnostic {
     pub message: String,
     /// Where.
     pub span: Span,
-    /// A few words beside the underlining.
-    pub label: Option<String>,
     /// Other places that matter, each with a few words.
     pub context: Vec<(Span, String)>,
     /// What to do.
@@ -100,14 +98,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A problem at a place.
     pub fn new(span: Span, message: impl Into<String>) -> Self {
-        Self { message: message.into(), span, label: None, context: Vec::new(), help: None }
-    }
-
-    /// Adds words beside the underlining.
-    #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.label = Some(label.into());
-        self
+        Self { message: message.into(), span, context: Vec::new(), help: None }
     }
 
     /// Adds another place.
@@ -137,8 +128,7 @@ impl Diagnostic {
 
     fn render(&self, sources: &Sources, renderer: &Renderer) -> String {
         let primary = Place::new(sources, self.span);
-        let mut snippet =
-            primary.snippet(sources).annotation(AnnotationKind::Primary.span(primary.inside()).label(self.label.as_deref()));
+        let mut snippet = primary.snippet(sources).annotation(AnnotationKind::Primary.span(primary.inside()));
         let mut others = Vec::new();
         for (span, label) in &self.context {
             let place = Place::new(sources, *span);
@@ -152,14 +142,9 @@ impl Diagnostic {
             let last = others.iter().map(|(place, _)| place.block.end).max().unwrap_or_default().max(primary.block.end);
             let whole = |place: &Place| Place { block: first..last, underlined: place.underlined.clone(), source: 0 };
             let base = whole(&primary);
-            snippet = base
-                .snippet(sources)
-                .annotation(AnnotationKind::Primary.span(base.inside()).label(self.label.as_deref()))
-                .annotations(
-                    others
-                        .iter()
-                        .map(|(place, label)| AnnotationKind::Context.span(whole(place).inside()).label(label.as_str())),
-                );
+            snippet = base.snippet(sources).annotation(AnnotationKind::Primary.span(base.inside())).annotations(
+                others.iter().map(|(place, label)| AnnotationKind::Context.span(whole(place).inside()).label(label.as_str())),
+            );
         }
         let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);
         if let Some(help) = &self.help {
@@ -265,7 +250,7 @@ mod tests {
             Span { source: 0, start, end: start + word.len() }
         };
         let late = Diagnostic::new(at("1"), "late").context(at("title"), "first");
-        let early = Diagnostic::new(at("é"), "early").label("here").help("do that");
+        let early = Diagnostic::new(at("é"), "early").help("do that");
         let text = render(vec![late.clone(), early, late], &sources, false);
         insta::assert_snapshot!(text, @r"
         error: early

@@ -1,7 +1,7 @@
 //! The experiment file: what it says, loading it with exact errors, planning and running it.
 
 mod cells;
-pub mod diagnostic;
+pub(crate) mod diagnostic;
 mod load;
 mod models;
 mod overrides;
@@ -10,12 +10,12 @@ mod present;
 mod registries;
 mod run;
 pub mod schema;
-pub mod sql;
-pub mod tables;
+mod sql;
+mod tables;
 #[cfg(test)]
 mod testing;
-pub mod validate;
-pub mod yaml;
+mod validate;
+mod yaml;
 
 pub use load::{LoadOptions, load, load_str, load_with};
 pub use present::{Presented, present, redraw, shown};

@@ -1,6 +1,6 @@
 //! The JSON Schema of an experiment file, put together from the schemas of the kinds.
 //!
-//! The loader checks a file by this schema (see [`validate`](super::validate)) and `attn-circuits schema` prints it for editors, so
+//! The loader checks a file by this schema and `attn-circuits schema` prints it for editors, so
 //! that both always agree.
 
 use super::Registries;

@@ -25,13 +25,16 @@ pub struct Chunk<'a> {
     pub tokens: ArrayView2<'a, u32>,
 }
 
+/// Changes the `z` of a layer, `[b·n, H·k]`, in place.
+pub(crate) type EditZ<'a> = dyn Fn(usize, ArrayViewMut2<f32>) + Sync + 'a;
+
 /// How a pass differs from the model's own.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Steer<'a> {
     /// Attention patterns to use in place of the model's own: `[b, H, n, n]`, one entry for each layer of the model.
     pub patterns: Option<&'a [Array4<f32>]>,
-    /// Called with each layer and its `z`, `[b·n, H·k]`, before `W_O`.
-    pub edit_z: Option<&'a (dyn Fn(usize, ArrayViewMut2<f32>) + Sync)>,
+    /// Called with each layer and its `z`, before `W_O`.
+    pub edit_z: Option<&'a EditZ<'a>>,
 }
 
 impl Transformer {
