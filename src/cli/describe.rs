@@ -62,9 +62,11 @@ pub(super) fn list() -> String {
 }
 
 fn section(text: &mut String, title: &str, lines: impl Iterator<Item = (&'static str, String)>) {
+    let lines: Vec<_> = lines.collect();
+    let widest = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let _ = writeln!(text, "{title}");
     for (name, summary) in lines {
-        let _ = writeln!(text, "  {name:<18} {summary}");
+        let _ = writeln!(text, "  {name:<widest$}  {summary}");
     }
     text.push('\n');
 }
@@ -153,11 +155,12 @@ fn type_of(schema: &Value) -> String {
     if name == "array" {
         return format!("list of {}", schema.get("items").map_or_else(|| "any".to_string(), type_of));
     }
-    let mut text = if name == "object" { "map" } else { name }.to_string();
+    let mut limits = Vec::new();
     for (key, sign) in [("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")] {
         if let Some(limit) = schema.get(key).filter(|limit| !(name == "integer" && key == "minimum" && **limit == 0)) {
-            let _ = write!(text, " {sign} {limit}");
+            limits.push(format!("{sign} {}", limit.as_f64().map_or_else(|| limit.to_string(), |limit| limit.to_string())));
         }
     }
-    text
+    let name = if name == "object" { "map" } else { name };
+    [name.to_string(), limits.join(" and ")].join(" ").trim_end().to_string()
 }

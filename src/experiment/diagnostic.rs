@@ -257,7 +257,7 @@ mod tests {
          --> dir/x.yaml:1:8
           |
         1 | title: é
-          |        ^ here
+          |        ^
           |
           = help: do that
 

@@ -165,7 +165,10 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     let presented = present(&manifest, &tables, &String::from_utf8_lossy(&source), progress)?;
     presented.write(&mut manifest, &staging)?;
     staging.write("experiment.yaml", &source)?;
-    staging.write("run.json", &read("run.json")?)?;
+    // Results that were kept without it, in a repository say, are drawn all the same.
+    if folder.join("run.json").exists() {
+        staging.write("run.json", &read("run.json")?)?;
+    }
     staging.write("manifest.json", manifest.to_json().as_bytes())?;
     staging.publish()?;
     progress.finish();

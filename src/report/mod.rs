@@ -70,7 +70,7 @@ pub enum Block<'a> {
         caption: Option<&'a str>,
         /// The SVG document, embedded.
         svg: &'a str,
-        /// Path of the SVG file, relative to the report; the PNG lies beside it.
+        /// Path of the SVG file, relative to the report.
         path: String,
     },
     /// A claim and what became of it.
@@ -133,7 +133,6 @@ pub fn render(report: &Report) -> Result<String> {
                 svg => html(svg::embed(svg, *number, title)),
                 width => svg::width(svg),
                 href => href(path),
-                png => path.strip_suffix(".svg").map(|stem| href(&format!("{stem}.png"))),
             },
             Block::Claim { statement, check, holds, numbers } => {
                 let number = claims.len() + 1;

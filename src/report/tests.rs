@@ -295,7 +295,6 @@ fn a_report_shows_everything_in_order() {
             "FROM head_scores\nWHERE score = &#x27;prefix_matching&#x27;",
             "<figure id=\"figure-1\" style=\"--width: 860px\">",
             "<strong>Figure 1.</strong>",
-            "figures/01-prefix-matching.png",
             "<section class=\"claim fails\" id=\"claim-4\"",
             "Claim 4 <strong>fails</strong>",
             "<code>difference</code> = <span class=\"value\">0.6853</span>",

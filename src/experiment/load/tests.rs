@@ -434,7 +434,7 @@ fn swept_parameters_are_checked_where_they_are() {
       |                      |
       |                      first here
 
-    error: input `ramp`: length: 13 is bad luck
+    error: input `ramp`: 13 is bad luck
       --> x.yaml:10:31
        |
     10 |   ramp: { kind: ramp, length: 13, largest: 4 }
@@ -453,13 +453,13 @@ fn swept_values_are_checked_by_the_kind() {
         ),
     ]);
     insta::assert_snapshot!(problems(&text, &[]), @r#"
-    error: model `plain`: heads[1].layer: there is no layer 5
+    error: model `plain`: there is no layer 5
      --> x.yaml:4:73
       |
     4 |   plain: { kind: toy, vocab: 5, heads: [{ layer: 0, from: 1 }, { layer: 5, from: vocab }] }
       |                                                                         ^
 
-    error: model `noisy`: noise: 11 drowns everything
+    error: model `noisy`: 11 drowns everything
      --> x.yaml:7:27
       |
     7 |     sweep: { noise: [0.0, 11], circuit: [induction, null], vocab: [6] }
@@ -480,7 +480,7 @@ fn files_are_pointed_at() {
     4 |   plain: { kind: toy, vocab: 5, weights: gone.bin }
       |                                          ^^^^^^^^
 
-    error: input `ramp`: length: 13 is bad luck
+    error: input `ramp`: 13 is bad luck
       --> x.yaml:10:31
        |
     10 |   ramp: { kind: ramp, length: 13, largest: 4 }
@@ -647,7 +647,7 @@ fn overrides_are_pointed_at_on_the_command_line() {
      | --set seed=-3
      |            ^^
 
-    error: model `noisy`: noise: 12 drowns everything
+    error: model `noisy`: 12 drowns everything
      |
      | --set models.noisy.sweep.noise[1]=12
      |                                   ^^
