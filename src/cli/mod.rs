@@ -273,7 +273,8 @@ fn figures(args: &FiguresArgs) -> Result<Outcome> {
         };
         let manifest = experiment::redraw(&folder, &Silent)?;
         let drawn = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).count();
-        println!("{drawn} figures and the report: {}", folder.join("report.html").display());
+        let s = if drawn == 1 { "" } else { "s" };
+        println!("{drawn} figure{s} and the report: {}", folder.join("report.html").display());
     }
     Ok(Outcome::Fine)
 }
