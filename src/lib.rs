@@ -5,9 +5,10 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`error`], [`stream`], [mod@kind] | errors, named random streams, registries of what a YAML file can name |
+//! | [`batch`] | token sequences, as models read them |
 //! | [`linalg`] | low-rank products and decompositions |
 //! | [`model`] | configuration, weights, forward pass with cache; [`model::build`] makes models |
-//! | [`input`] | token sequences |
+//! | [`input`] | where token sequences come from |
 //! | [`circuit`] | the mathematics on weights and caches: composition, head scores, ablation |
 //! | [`measure`] | one file per measure: its YAML parameters and its table |
 //! | [`figure`] | one file per kind of figure |
@@ -17,6 +18,7 @@
 //! | [`experiment`] | the YAML file: loading with exact errors, planning, running |
 //! | [`cli`] | the commands |
 
+pub mod batch;
 pub mod circuit;
 pub mod cli;
 pub mod error;
@@ -31,5 +33,6 @@ pub mod query;
 pub mod report;
 pub mod store;
 pub mod stream;
+mod tensor_file;
 
 pub use error::{Error, Result};

@@ -217,6 +217,26 @@ proptest! {
     }
 }
 
+/// A score says how two heads lie to each other, not how large they are.
+#[test]
+fn composition_does_not_depend_on_the_scale_of_a_head() {
+    let config = config(2, 2, 10, 3, 4);
+    let weights = random_weights(&config, false, 3);
+    let expected = composition(&build(&config, &weights)).unwrap();
+    for scale in [1e-18f32, 1e-9, 1e9] {
+        let mut scaled = weights.clone();
+        scaled.blocks[0].w_v *= scale;
+        scaled.blocks[1].w_k *= scale;
+        for (found, expected) in composition(&build(&config, &scaled)).unwrap().iter().zip(&expected) {
+            let (found, expected) = (found.value.unwrap(), expected.value.unwrap());
+            let numbers = |v: attn_circuits::circuit::composition::CompositionValue| [v.score, v.z.unwrap(), v.alignment];
+            for (found, expected) in numbers(found).into_iter().zip(numbers(expected)) {
+                assert!((found - expected).abs() < 1e-5 * (1.0 + expected.abs()), "{scale:e}: {found} {expected}");
+            }
+        }
+    }
+}
+
 /// `E[c²] = 1/d` exactly, and the stated mean and spread of `c`, checked by turning one factor at random.
 #[test]
 fn the_chance_level_of_composition_is_that_of_random_rotations() {

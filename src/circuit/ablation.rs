@@ -2,10 +2,9 @@
 
 use super::loss::{ByPosition, mean_over_sequences, predictions};
 use crate::Result;
-use crate::input::TokenBatch;
+use crate::batch::TokenBatch;
 use crate::model::{Cache, HeadId, Keep, Steer, Transformer};
 use ndarray::{Array1, Array2, Array3, ArrayView4, ArrayViewMut2, Axis, s};
-use rayon::prelude::*;
 
 /// What the head's `z` is replaced by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,7 +127,8 @@ pub fn ablate(model: &Transformer, batch: &TokenBatch, ablations: &[Ablation]) -
             ByPosition::sum(&predictions(logits.view(), chunk.tokens))
         };
         let ablated = |ablation: &Ablation| sum(&run_ablated(model, &clean, &means, ablation));
-        (sum(&clean), ablations.par_iter().map(ablated).collect::<Vec<_>>())
+        // Chunks run in parallel already. A second level would keep more of their caches alive than there are threads.
+        (sum(&clean), ablations.iter().map(ablated).collect::<Vec<_>>())
     })?;
     let (clean, ablated): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
     let mean = |parts: Vec<ByPosition>| mean_over_sequences(parts, batch.sequences()).expect("a batch has at least one chunk");

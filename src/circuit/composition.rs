@@ -4,7 +4,7 @@
 //! `TransformerLens` computes it. Chance level: one factor turned by a Haar-random rotation of the stream.
 
 use crate::Result;
-use crate::linalg::{r_factor, singular_values};
+use crate::linalg::{LowRank, r_factor};
 use crate::model::{HeadId, Transformer};
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
@@ -91,10 +91,10 @@ pub struct CompositionValue {
 
 /// One head, reduced to what composition needs.
 struct Reduced {
-    /// `R_V W_O`, `[k, d]`: as long as `W_OV` on every row vector.
-    write: Array2<f64>,
-    /// For each channel, the factor of the map that reads, `[d, k]`: as long as that map on every column vector.
-    read: [Array2<f64>; 3],
+    /// `R_V W_O`, `[k, d]`, over its norm: as long as `W_OV` on every row vector, but for that factor.
+    write: Array2<f32>,
+    /// For each channel, the factor of the map that reads, `[d, k]`, over its norm: as long as that map on every column vector.
+    read: [Array2<f32>; 3],
     /// Singular values of `W_OV` and `W_QK`.
     ov: Vec<f64>,
     qk: Vec<f64>,
@@ -107,15 +107,26 @@ fn reduce(model: &Transformer, id: HeadId) -> Result<Reduced> {
     let (r_q, r_k, r_v) = (r_factor(w_q.view()), r_factor(w_k.view()), r_factor(w_v.view()));
     let r_o = r_factor(w_o.t());
     Ok(Reduced {
-        ov: singular_values(r_v.dot(&r_o.t()).view())?,
-        qk: singular_values(r_q.dot(&r_k.t()).view())?,
-        write: r_v.dot(&w_o),
+        ov: LowRank::from_f32(head.w_v, head.w_o)?.singular_values()?,
+        qk: LowRank::from_f32(head.w_q, head.w_k.t())?.singular_values()?,
+        write: normalized(r_v.dot(&w_o)),
         read: Channel::ALL.map(|channel| match channel {
-            Channel::K => w_k.dot(&r_q.t()),
-            Channel::Q => w_q.dot(&r_k.t()),
-            Channel::V => w_v.dot(&r_o.t()),
+            Channel::K => normalized(w_k.dot(&r_q.t())),
+            Channel::Q => normalized(w_q.dot(&r_k.t())),
+            Channel::V => normalized(w_v.dot(&r_o.t())),
         }),
     })
+}
+
+/// The matrix over its Frobenius norm, in single precision: scores do not depend on the scale of weights, and so neither do
+/// rounding and underflow. Zeros stay zeros.
+fn normalized(a: Array2<f64>) -> Array2<f32> {
+    let scale = a.iter().fold(0.0f64, |max, v| max.max(v.abs()));
+    if scale == 0.0 {
+        return a.mapv(|_| 0.0);
+    }
+    let norm = scale * a.iter().map(|v| (v / scale).powi(2)).sum::<f64>().sqrt();
+    a.mapv(|v| (v / norm) as f32)
 }
 
 /// All composition scores of a model: every pair of heads in different layers, through every channel, sorted by channel (`k`, `q`,
@@ -141,7 +152,7 @@ pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
         }
     }
     // Every head has min(d, k) rows in its triangular factors, so the blocks are of equal size.
-    let norms: Vec<Array2<f64>> = jobs
+    let scores: Vec<Array2<f64>> = jobs
         .par_iter()
         .map(|&(channel, from, to)| {
             let writes = stack(ndarray::Axis(0), of_layer(from).iter().map(|head| &head.write));
@@ -156,15 +167,15 @@ pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
         .collect();
 
     let mut all = Vec::with_capacity(jobs.len() * n_heads * n_heads);
-    for (&(channel, from, to), norms) in jobs.iter().zip(&norms) {
-        for ((h1, h2), &norm) in norms.indexed_iter() {
+    for (&(channel, from, to), scores) in jobs.iter().zip(&scores) {
+        for ((h1, h2), &score) in scores.indexed_iter() {
             let (a, b) = (&of_layer(from)[h1].ov, &of_layer(to)[h2]);
             let b = if Channel::ALL[channel] == Channel::V { &b.ov } else { &b.qk };
             all.push(Composition {
                 channel: Channel::ALL[channel],
                 from: HeadId::new(from, h1),
                 to: HeadId::new(to, h2),
-                value: value(norm, a, b, d),
+                value: value(score, a, b, d),
             });
         }
     }
@@ -172,21 +183,22 @@ pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
     Ok(all)
 }
 
-fn stack<'a>(axis: ndarray::Axis, parts: impl Iterator<Item = &'a Array2<f64>>) -> Array2<f32> {
-    let parts: Vec<_> = parts.map(|part| part.mapv(|v| v as f32)).collect();
-    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+fn stack<'a>(axis: ndarray::Axis, parts: impl Iterator<Item = &'a Array2<f32>>) -> Array2<f32> {
+    let views: Vec<_> = parts.map(|part| part.view()).collect();
     ndarray::concatenate(axis, &views).expect("factors of one model have equal shapes")
 }
 
-fn value(norm: f64, a: &[f64], b: &[f64], d: usize) -> Option<CompositionValue> {
-    let length = |spectrum: &[f64]| spectrum.iter().map(|v| v * v).sum::<f64>().sqrt();
-    let scale = length(a) * length(b);
-    if scale == 0.0 {
-        return None;
-    }
-    let score = norm / scale;
-    let chance = Chance::new(a, b, d);
-    let best: f64 = a.iter().zip(b).map(|(a, b)| (a * b).powi(2)).sum();
+/// The numbers of a pair with this score and the spectra `a` and `b`; none where one of them is all zeros.
+fn value(score: f64, a: &[f64], b: &[f64], d: usize) -> Option<CompositionValue> {
+    // Over their largest, so that no power of them underflows.
+    let relative = |spectrum: &[f64]| {
+        let largest = spectrum.first().copied().filter(|&largest| largest > 0.0)?;
+        Some(spectrum.iter().map(|v| v / largest).collect::<Vec<_>>())
+    };
+    let (a, b) = (relative(a)?, relative(b)?);
+    let square = |spectrum: &[f64]| spectrum.iter().map(|v| v * v).sum::<f64>();
+    let chance = Chance::new(&a, &b, d);
+    let best: f64 = a.iter().zip(&b).map(|(a, b)| (a * b).powi(2)).sum();
     let z = (chance.sd > 0.0).then(|| (score - chance.mean) / chance.sd);
-    Some(CompositionValue { score, chance, z, alignment: norm * norm / best })
+    Some(CompositionValue { score, chance, z, alignment: score * score * square(&a) * square(&b) / best })
 }

@@ -4,7 +4,7 @@
 //! attention and of an ideal head, so that a value can be read whatever the convention.
 
 use crate::Result;
-use crate::input::TokenBatch;
+use crate::batch::TokenBatch;
 use crate::model::{Keep, Transformer};
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
@@ -149,11 +149,12 @@ impl Sums {
     }
 }
 
-/// Total attention of a pattern, and what is left of it without column 0 and the diagonal.
+/// Total attention of a pattern, and what of it lies neither in column 0 nor on the diagonal. The latter is summed by itself: as a
+/// difference it would be noise for a head that attends to little else than itself.
 fn totals(pattern: ArrayView2<f32>) -> (f64, f64) {
-    let all: f64 = pattern.iter().map(|&v| f64::from(v)).sum();
-    let edge: f64 = pattern.diag().iter().chain(pattern.slice(s![1.., 0])).map(|&v| f64::from(v)).sum();
-    (all, all - edge)
+    let all = pattern.iter().map(|&v| f64::from(v)).sum();
+    let inside = pattern.indexed_iter().filter(|((i, j), _)| 0 < *j && j < i).map(|(_, &v)| f64::from(v)).sum();
+    (all, inside)
 }
 
 impl Convention {
@@ -163,7 +164,7 @@ impl Convention {
             if exclude { (inside, sums.marked_inside, sums.inside) } else { (all, sums.marked, marks.pairs.len()) };
         match self {
             // Without attention outside the excluded entries there is nothing to find.
-            Self::Mul if total <= 0.0 => 0.0,
+            Self::Mul if total == 0.0 => 0.0,
             Self::Mul => marked / total,
             // Entries lie in [0, 1], so |A − M| is 1 − A on a mark and A elsewhere.
             _ => 1.0 - ((total - marked + count as f64 - marked) / n as f64 * 1e3).round_ties_even() / 1e3,

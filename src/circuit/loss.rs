@@ -1,7 +1,7 @@
 //! Loss and accuracy of next-token prediction, by position and by repeat.
 
 use crate::Result;
-use crate::input::{Repeats, TokenBatch};
+use crate::batch::{Repeats, TokenBatch};
 use crate::model::{Keep, Transformer};
 use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis, s};
 

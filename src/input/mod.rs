@@ -6,84 +6,14 @@ mod tokens;
 pub use repeated_tokens::RepeatedTokens;
 pub use tokens::Tokens;
 
+pub use crate::batch::{Repeats, TokenBatch};
 use crate::kind;
+
 use crate::kind::Kind;
 use crate::stream::Stream;
 use crate::{Error, Result};
-use ndarray::{Array2, ArrayView2};
 use std::fmt::Debug;
 use std::path::Path;
-
-/// How the sequences of a batch repeat: `start` leading tokens, then `count` copies of a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repeats {
-    /// Positions before the first period (1 with a start token, else 0).
-    pub start: usize,
-    /// Tokens in a period.
-    pub period: usize,
-    /// Number of copies of the period.
-    pub count: usize,
-}
-
-impl Repeats {
-    /// The repeat (1, 2, …) that a position lies in; `None` before the first.
-    pub fn of(&self, position: usize) -> Option<usize> {
-        position.checked_sub(self.start).map(|offset| offset / self.period + 1).filter(|&repeat| repeat <= self.count)
-    }
-}
-
-/// Sequences of equal length, with what is known of their structure.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenBatch {
-    tokens: Array2<u32>,
-    repeats: Option<Repeats>,
-}
-
-impl TokenBatch {
-    /// A batch `[B, n]`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if there is no sequence or no position, or if `repeats` does not describe the tokens.
-    pub fn new(tokens: Array2<u32>, repeats: Option<Repeats>) -> Result<Self> {
-        let (sequences, length) = tokens.dim();
-        if sequences == 0 || length == 0 {
-            return Err(Error::invalid("an input needs at least one sequence of at least one token"));
-        }
-        if let Some(Repeats { start, period, count }) = repeats {
-            if period == 0 || count == 0 || start + period * count != length {
-                let text = format!("{start} + {count} repeats of {period} tokens are not the {length} positions of the input");
-                return Err(Error::invalid(text));
-            }
-            for ((sequence, position), &token) in tokens.indexed_iter() {
-                if position >= start + period && token != tokens[(sequence, position - period)] {
-                    let text = format!("sequence {sequence} does not repeat with period {period} at position {position}");
-                    return Err(Error::invalid(text));
-                }
-            }
-        }
-        Ok(Self { tokens, repeats })
-    }
-
-    /// The tokens, `[B, n]`.
-    pub fn tokens(&self) -> ArrayView2<'_, u32> {
-        self.tokens.view()
-    }
-
-    /// Number of sequences `B`.
-    pub fn sequences(&self) -> usize {
-        self.tokens.nrows()
-    }
-
-    /// Length `n` of each sequence.
-    pub fn length(&self) -> usize {
-        self.tokens.ncols()
-    }
-
-    /// The repeats, where the input has them.
-    pub fn repeats(&self) -> Option<Repeats> {
-        self.repeats
-    }
-}
 
 /// What is known of an input before its tokens are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

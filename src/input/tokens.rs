@@ -2,7 +2,7 @@
 
 use super::{InputContext, InputKind, InputShape, Repeats, TokenBatch};
 use crate::kind::Described;
-use crate::model::tensor_file::TensorFile;
+use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
 use ndarray::Array2;
 use safetensors::Dtype;

@@ -2,7 +2,7 @@
 
 use super::attention::{Keepers, attend, attend_with};
 use super::{Cache, Keep, LayerNorm, Normalization, Positions, Transformer};
-use crate::input::TokenBatch;
+use crate::batch::TokenBatch;
 use crate::{Error, Result};
 use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
 use rayon::prelude::*;
@@ -93,7 +93,7 @@ impl Transformer {
         })
     }
 
-    /// Runs the model chunk by chunk and hands each cache to `f`: only as many caches are alive as there are threads. The answers
+    /// Runs the model chunk by chunk and hands each cache to `f`, so that no more caches are alive than are worked on. The answers
     /// come in the order of the sequences.
     ///
     /// # Errors
@@ -239,9 +239,13 @@ impl Transformer {
                 }
             }
             Positions::Rotary { dim, base, adjacent_pairs } => {
+                let turns = Array2::from_shape_fn((n, dim / 2), |(position, pair)| {
+                    let frequency = base.powf(-(pair as f64) / (dim / 2) as f64);
+                    (position as f64 * frequency).sin_cos()
+                });
                 for mut sequence in qkv.axis_chunks_iter_mut(Axis(0), n) {
                     for start in (0..both).step_by(d_head) {
-                        rotate(sequence.slice_mut(s![.., start..start + dim]), base, adjacent_pairs);
+                        rotate(sequence.slice_mut(s![.., start..start + dim]), &turns, adjacent_pairs);
                     }
                 }
             }
@@ -267,18 +271,14 @@ impl Transformer {
     }
 }
 
-/// Turns each pair of coordinates of row `position` by `position · base^(−pair/pairs)`; `x`: `[n, rotary_dim]`.
-fn rotate(mut x: ArrayViewMut2<f32>, base: f64, adjacent_pairs: bool) {
-    let pairs = x.ncols() / 2;
-    for pair in 0..pairs {
+/// Turns each pair of coordinates of `x` `[n, rotary_dim]` by the angle whose (sine, cosine) stands in `turns` `[n, pairs]`.
+fn rotate(mut x: ArrayViewMut2<f32>, turns: &Array2<(f64, f64)>, adjacent_pairs: bool) {
+    let pairs = turns.ncols();
+    for ((position, pair), &(sin, cos)) in turns.indexed_iter() {
         let (first, second) = if adjacent_pairs { (2 * pair, 2 * pair + 1) } else { (pair, pair + pairs) };
-        let frequency = base.powf(-(pair as f64) / pairs as f64);
-        for (position, mut row) in x.rows_mut().into_iter().enumerate() {
-            let (sin, cos) = (position as f64 * frequency).sin_cos();
-            let (a, b) = (f64::from(row[first]), f64::from(row[second]));
-            row[first] = (a * cos - b * sin) as f32;
-            row[second] = (b * cos + a * sin) as f32;
-        }
+        let (a, b) = (f64::from(x[(position, first)]), f64::from(x[(position, second)]));
+        x[(position, first)] = (a * cos - b * sin) as f32;
+        x[(position, second)] = (b * cos + a * sin) as f32;
     }
 }
 

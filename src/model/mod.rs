@@ -6,7 +6,6 @@ mod cache;
 mod config;
 pub mod export;
 mod forward;
-pub(crate) mod tensor_file;
 mod weights;
 
 pub use cache::{Cache, Keep};

@@ -13,8 +13,8 @@ use std::path::Path;
 
 /// A model with independent random weights, as at the start of training.
 ///
-/// Every tensor is drawn from a random stream of its own name, so a model with more layers or more heads has the same first ones,
-/// and a change of scale changes only the scale.
+/// Every tensor is drawn from a random stream of its own name, so a model with more layers has the same first ones, and a change of
+/// scale changes only the scale.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Random {

@@ -5,8 +5,8 @@ mod weights;
 
 use super::{BuildContext, ModelKind};
 use crate::kind::Described;
-use crate::model::tensor_file::TensorFile;
 use crate::model::{ModelConfig, Transformer};
+use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde::Deserialize;
