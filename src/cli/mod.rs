@@ -187,6 +187,11 @@ fn say(text: &str) -> Result<()> {
 }
 
 fn load(file: &Path, overrides: &Overrides) -> Result<Experiment> {
+    match fs::metadata(file) {
+        Ok(found) if found.is_dir() => return Err(Error::file(file, "is a folder; name an experiment file in it")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::file(file, "there is no such file")),
+        _ => {}
+    }
     let options = LoadOptions { colour: io::stderr().is_terminal(), ..LoadOptions::default() };
     experiment::load_with(file, &overrides.set, &options)
 }
@@ -284,7 +289,8 @@ fn figures(args: &FiguresArgs) -> Result<Outcome> {
         };
         let manifest = experiment::redraw(&folder, &Silent)?;
         let drawn = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).count();
-        say(&format!("{drawn} figures and the report: {}\n", folder.join("report.html").display()))?;
+        let s = if drawn == 1 { "" } else { "s" };
+        say(&format!("{drawn} figure{s} and the report: {}\n", folder.join("report.html").display()))?;
     }
     Ok(Outcome::Fine)
 }

@@ -36,7 +36,7 @@ impl Presented {
 /// the figures.
 ///
 /// # Errors
-/// [`Error::Figure`] with the figure's number if its data cannot be drawn.
+/// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn.
 pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dyn Progress) -> Result<Presented> {
     let figures: Vec<_> = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).collect();
     progress.phase("drawing", figures.len());
@@ -48,8 +48,13 @@ pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dy
                 unreachable!("only figures are drawn")
             };
             let number = index + 1;
-            let drawing = draw(figure, title, sql, parameters, tables)
-                .map_err(|error| Error::Figure(format!("figure {number} ({name}) cannot be drawn: {error}")))?;
+            let drawing = draw(figure, title, sql, parameters, tables).map_err(|error| {
+                let reason = match error {
+                    Error::Figure(reason) => reason,
+                    other => other.to_string(),
+                };
+                Error::invalid(format!("figure {number} ({name}) cannot be drawn: {reason}"))
+            })?;
             progress.step(name);
             Ok((format!("figures/{number:02}-{name}"), drawing))
         })

@@ -70,6 +70,7 @@ impl Desk {
 /// What became of a run of the program.
 #[derive(Debug)]
 pub struct Finished {
+    #[allow(dead_code, reason = "messages show it")]
     pub arguments: Vec<String>,
     pub status: Option<i32>,
     pub stdout: String,

@@ -21,7 +21,7 @@ fn figures_come_out_as_the_run_drew_them() {
         desk.write("results/small/figures/01-matching.svg", "spoilt");
         fs::remove_file(desk.path("results/small/figures/01-matching.png")).unwrap();
         let finished = desk.run(["figures"].iter().chain(arguments)).expect(0);
-        assert!(finished.stdout.starts_with("1 figures and the report: "), "{finished:#?}");
+        assert!(finished.stdout.starts_with("1 figure and the report: "), "{finished:#?}");
         assert_same(&first, &desk.tree("results"));
     }
 }
