@@ -37,7 +37,7 @@ fn a_bad_experiment_is_refused_with_its_place_and_nothing_is_written() {
 fn check_refuses_what_run_refuses() {
     let desk = Desk::new();
     for file in bad_experiments().iter().step_by(7) {
-        let [run, check] = ["run", "check"].map(|command| desk.run([command, file]).expect(2));
+        let [run, check] = ["run", "check"].map(|command| desk.run([command, file]).expect_error(2, &[]));
         assert_eq!(run.stderr, check.stderr);
     }
 }
