@@ -63,10 +63,10 @@ pub(super) fn list() -> String {
 
 fn section(text: &mut String, title: &str, lines: impl Iterator<Item = (&'static str, String)>) {
     let lines: Vec<_> = lines.collect();
-    let widest = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let _ = writeln!(text, "{title}");
     for (name, summary) in lines {
-        let _ = writeln!(text, "  {name:<widest$}  {summary}");
+        let _ = writeln!(text, "  {name:<width$}  {summary}");
     }
     text.push('\n');
 }

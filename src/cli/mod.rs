@@ -13,7 +13,7 @@ use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use progress::Reporter;
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -159,7 +159,7 @@ fn execute(command: Command) -> Result<Outcome> {
         Command::Run(args) => run(&args),
         Command::Check(args) => {
             for experiment in load_all(&args.files, &args.overrides)? {
-                print!("{}", plan::show(&experiment));
+                say(&plan::show(&experiment))?;
             }
             Ok(Outcome::Fine)
         }
@@ -173,12 +173,26 @@ fn execute(command: Command) -> Result<Outcome> {
 }
 
 fn show(text: String) -> Result<Outcome> {
-    print!("{text}");
+    say(&text)?;
     Ok(Outcome::Fine)
 }
 
+/// Writes to standard output. That its reader has seen enough (`list | head`) is no error.
+fn say(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Error::io("standard output")),
+    }
+}
+
 fn load(file: &Path, overrides: &Overrides) -> Result<Experiment> {
-    let options = LoadOptions { colour: std::io::stderr().is_terminal(), ..LoadOptions::default() };
+    match fs::metadata(file) {
+        Ok(found) if found.is_dir() => return Err(Error::file(file, "is a folder; name an experiment file in it")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::file(file, "there is no such file")),
+        _ => {}
+    }
+    let options = LoadOptions { colour: io::stderr().is_terminal(), ..LoadOptions::default() };
     experiment::load_with(file, &overrides.set, &options)
 }
 
@@ -228,7 +242,7 @@ fn run(args: &RunArgs) -> Result<Outcome> {
         if !all_hold(&manifest) {
             outcome = Outcome::ClaimFailed;
         }
-        summarise(&folder, &manifest, args.quiet);
+        say(&summary(&folder, &manifest, args.quiet))?;
     }
     Ok(outcome)
 }
@@ -238,8 +252,9 @@ fn all_hold(manifest: &Manifest) -> bool {
     holding == all
 }
 
-/// The claims, failed ones with their numbers, and where the report lies.
-fn summarise(folder: &Path, manifest: &Manifest, quiet: bool) {
+/// The claims with their numbers, failed ones with their checks, and where the report lies.
+fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
+    let mut text = String::new();
     for cell in &manifest.cells {
         let CellRecord::Claim { statement, holds, numbers, check } = cell else { continue };
         if *holds && quiet {
@@ -247,21 +262,22 @@ fn summarise(folder: &Path, manifest: &Manifest, quiet: bool) {
         }
         let mark = if *holds { "✓ holds" } else { "✗ FAILS" };
         let numbers: Vec<_> = numbers.iter().map(|(name, value)| format!("{name} = {}", experiment::shown(value))).collect();
-        println!("{mark}  {}", statement.trim());
+        text += &format!("{mark}  {}\n", statement.trim());
         if !numbers.is_empty() {
-            println!("         {}", numbers.join(", "));
+            text += &format!("         {}\n", numbers.join(", "));
         }
         if !holds {
-            println!("         check: {}", check.trim());
+            text += &format!("         check: {}\n", check.trim());
         }
     }
     if !quiet {
         let (holding, all) = manifest.claims();
         if all > 0 {
-            println!("{holding} of {all} claims hold");
+            text += &format!("{holding} of {all} claims hold\n");
         }
-        println!("report: {}", folder.join("report.html").display());
+        text += &format!("report: {}\n", folder.join("report.html").display());
     }
+    text
 }
 
 fn figures(args: &FiguresArgs) -> Result<Outcome> {
@@ -274,7 +290,7 @@ fn figures(args: &FiguresArgs) -> Result<Outcome> {
         let manifest = experiment::redraw(&folder, &Silent)?;
         let drawn = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).count();
         let s = if drawn == 1 { "" } else { "s" };
-        println!("{drawn} figure{s} and the report: {}", folder.join("report.html").display());
+        say(&format!("{drawn} figure{s} and the report: {}\n", folder.join("report.html").display()))?;
     }
     Ok(Outcome::Fine)
 }
@@ -298,8 +314,7 @@ fn export_model(args: &ExportArgs) -> Result<Outcome> {
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.model));
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     export(&built, &folder)?;
-    println!("{}\n{}", folder.join("weights.safetensors").display(), folder.join("config.json").display());
-    Ok(Outcome::Fine)
+    show(format!("{}\n{}\n", folder.join("weights.safetensors").display(), folder.join("config.json").display()))
 }
 
 fn new(name: &Path) -> Result<Outcome> {
@@ -311,14 +326,15 @@ fn new(name: &Path) -> Result<Outcome> {
         PathBuf::from(path)
     };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let text = include_str!("new.yaml").replace("TITLE", &stem.replace(['-', '_'], " "));
+    // A JSON string is a YAML one, and stays a string where the name reads as a number, a boolean or a map.
+    let title = serde_json::Value::from(stem.replace(['-', '_'], " ")).to_string();
+    let text = include_str!("new.yaml").replace("TITLE", &title);
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create_new(true).open(&path);
     let mut file = file.map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::file(&path, "is already there, and is not overwritten"),
+        io::ErrorKind::AlreadyExists => Error::file(&path, "is already there, and is not overwritten"),
         _ => Error::io(&path)(error),
     })?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(Error::io(&path))?;
-    println!("{}", path.display());
-    Ok(Outcome::Fine)
+    file.write_all(text.as_bytes()).map_err(Error::io(&path))?;
+    show(format!("{}\n", path.display()))
 }

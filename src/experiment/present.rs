@@ -7,8 +7,8 @@ use crate::store::{Artifact, CellRecord, Manifest, Staging, read_parquet};
 use crate::{Error, Result};
 use rayon::prelude::*;
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 /// Derived tables with more rows are folded away in the report, as measured ones are.
 const LONGEST_SHOWN: usize = 16;
@@ -36,7 +36,7 @@ impl Presented {
 /// the figures.
 ///
 /// # Errors
-/// [`Error::Figure`] with the figure's number if its data cannot be drawn.
+/// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn.
 pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dyn Progress) -> Result<Presented> {
     let figures: Vec<_> = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).collect();
     progress.phase("drawing", figures.len());
@@ -48,8 +48,13 @@ pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dy
                 unreachable!("only figures are drawn")
             };
             let number = index + 1;
-            let drawing = draw(figure, title, sql, parameters, tables)
-                .map_err(|error| Error::Figure(format!("figure {number} ({name}) cannot be drawn: {error}")))?;
+            let drawing = draw(figure, title, sql, parameters, tables).map_err(|error| {
+                let reason = match error {
+                    Error::Figure(reason) => reason,
+                    other => other.to_string(),
+                };
+                Error::invalid(format!("figure {number} ({name}) cannot be drawn: {reason}"))
+            })?;
             progress.step(name);
             Ok((format!("figures/{number:02}-{name}"), drawing))
         })
@@ -149,28 +154,47 @@ pub fn shown(value: &Value) -> String {
 /// Draws figures and report of a results folder again from its stored tables, computing nothing, and puts them in place.
 ///
 /// # Errors
-/// [`Error::File`] if the folder holds no results or a table is damaged; the folder is left as it was then.
+/// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
+/// then.
 pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
+    // `.` and `..` have no name beside which the new folder could be written.
+    let folder = &fs::canonicalize(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::file(folder, "is not there; `run` makes it"),
+        _ => Error::io(folder)(error),
+    })?;
     let mut manifest = Manifest::read(folder)?;
-    let read = |path: &str| fs::read(folder.join(path)).map_err(Error::io(folder.join(path)));
-    let source = read("experiment.yaml")?;
+    let source = stored(folder, "experiment.yaml")?;
     let mut tables = Tables::new();
     let staging = Staging::new(folder)?;
-    for name in manifest.tables.keys() {
-        tables.insert(name.clone(), read_parquet(&folder.join(format!("tables/{name}.parquet")))?);
-        for path in [format!("tables/{name}.csv"), format!("tables/{name}.parquet")] {
-            staging.write(&path, &read(&path)?)?;
+    for (name, record) in &manifest.tables {
+        for (end, hash) in [("csv", &record.csv), ("parquet", &record.parquet)] {
+            let path = format!("tables/{name}.{end}");
+            let bytes = stored(folder, &path)?;
+            if blake3::hash(&bytes).to_hex().as_str() != hash {
+                return Err(Error::file(folder.join(path), "is not what the run wrote; `run` makes it anew"));
+            }
+            staging.write(&path, &bytes)?;
         }
+        tables.insert(name.clone(), read_parquet(&folder.join(format!("tables/{name}.parquet")))?);
     }
     let presented = present(&manifest, &tables, &String::from_utf8_lossy(&source), progress)?;
     presented.write(&mut manifest, &staging)?;
     staging.write("experiment.yaml", &source)?;
     // Results that were kept without it, in a repository say, are drawn all the same.
     if folder.join("run.json").exists() {
-        staging.write("run.json", &read("run.json")?)?;
+        staging.write("run.json", &stored(folder, "run.json")?)?;
     }
     staging.write("manifest.json", manifest.to_json().as_bytes())?;
     staging.publish()?;
     progress.finish();
     Ok(manifest)
+}
+
+/// A file of a results folder.
+fn stored(folder: &Path, path: &str) -> Result<Vec<u8>> {
+    let path = folder.join(path);
+    fs::read(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::file(&path, "is missing; `run` makes it anew"),
+        _ => Error::io(&path)(error),
+    })
 }

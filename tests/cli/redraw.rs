@@ -1,0 +1,85 @@
+//! `figures`: figures and report again, from the tables that are stored.
+
+use crate::desk::{Desk, SMALL, assert_same};
+use std::fs;
+
+fn after_a_run() -> Desk {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    desk
+}
+
+#[test]
+fn figures_come_out_as_the_run_drew_them() {
+    let desk = after_a_run();
+    let first = desk.tree("results");
+    for arguments in
+        [&["results/small"][..], &["small.yaml"], &["small.yaml", "--out", "results"], &["results/small/", "--threads", "1"]]
+    {
+        // What is drawn again must not be what was left lying.
+        desk.write("results/small/report.html", "spoilt");
+        desk.write("results/small/figures/01-matching.svg", "spoilt");
+        fs::remove_file(desk.path("results/small/figures/01-matching.png")).unwrap();
+        let finished = desk.run(["figures"].iter().chain(arguments)).expect(0);
+        assert!(finished.stdout.starts_with("1 figure and the report: "), "{finished:#?}");
+        assert_same(&first, &desk.tree("results"));
+    }
+}
+
+/// The experiment file is not read: what was run counts.
+#[test]
+fn figures_do_not_compute() {
+    let desk = after_a_run();
+    let first = desk.tree("results");
+    desk.write("small.yaml", SMALL.replace("seed: 7", "seed: 8"));
+    desk.run(["figures", "small.yaml"]).expect(0);
+    assert_same(&first, &desk.tree("results"));
+}
+
+#[test]
+fn figures_can_be_drawn_from_within_the_folder() {
+    let desk = after_a_run();
+    let first = desk.tree("results");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_attn-circuits"));
+    let output = command.args(["figures", "."]).current_dir(desk.path("results/small")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_same(&first, &desk.tree("results"));
+}
+
+#[test]
+fn a_missing_table_is_named_and_the_folder_stays() {
+    for end in ["parquet", "csv"] {
+        let desk = after_a_run();
+        let path = format!("results/small/tables/loss.{end}");
+        fs::remove_file(desk.path(&path)).unwrap();
+        let before = desk.tree("results");
+        desk.run(["figures", "results/small"])
+            .expect_error(2, &[&format!("tables/loss.{end}: is missing"), "`run` makes it anew"]);
+        assert_same(&before, &desk.tree("results"));
+    }
+}
+
+/// The manifest vouches for the tables, so figures are not drawn from others.
+#[test]
+fn a_changed_table_is_named_and_the_folder_stays() {
+    for end in ["parquet", "csv"] {
+        let desk = after_a_run();
+        let path = desk.path(&format!("results/small/tables/loss.{end}"));
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let before = desk.tree("results");
+        desk.run(["figures", "results/small"]).expect_error(2, &[&format!("tables/loss.{end}: is not what the run wrote")]);
+        assert_same(&before, &desk.tree("results"));
+    }
+}
+
+#[test]
+fn a_folder_without_results_is_refused() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.write("other/thesis.txt", "years of work");
+    desk.run(["figures", "other"]).expect_error(2, &["other: holds no results of a run"]);
+    desk.run(["figures", "nowhere"]).expect_error(2, &["nowhere: is not there"]);
+    desk.run(["figures", "small.yaml"]).expect_error(2, &["results/small: is not there; `run` makes it"]);
+    assert_eq!(desk.tree("").names(), ["other/thesis.txt", "small.yaml"]);
+}

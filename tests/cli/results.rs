@@ -1,0 +1,243 @@
+//! What `run` writes.
+
+use crate::desk::{Desk, SMALL, Tree, assert_golden, assert_same, repository};
+use attn_circuits::store::read_parquet;
+use serde_json::Value;
+use std::fs;
+
+fn induction() -> String {
+    repository("experiments/induction.yaml")
+}
+
+/// What DESIGN promises of a results folder, from the manifest in it.
+fn expected_names(manifest: &Value) -> Vec<String> {
+    let mut names: Vec<String> = ["experiment.yaml", "manifest.json", "report.html", "run.json"].map(String::from).into();
+    for name in manifest["tables"].as_object().unwrap().keys() {
+        names.extend([format!("tables/{name}.csv"), format!("tables/{name}.parquet")]);
+    }
+    let figures = manifest["cells"].as_array().unwrap().iter().filter(|cell| cell["cell"] == "figure");
+    for (index, figure) in figures.enumerate() {
+        let path = format!("figures/{:02}-{}", index + 1, figure["name"].as_str().unwrap());
+        names.extend([format!("{path}.svg"), format!("{path}.png")]);
+    }
+    names.sort();
+    names
+}
+
+fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+#[track_caller]
+fn assert_hashes_are_true(tree: &Tree, manifest: &Value) {
+    let mut hashed = vec!["experiment.yaml", "manifest.json", "run.json"];
+    for (name, record) in manifest["tables"].as_object().unwrap() {
+        for end in ["csv", "parquet"] {
+            let (path, bytes) = tree.0.get_key_value(&format!("tables/{name}.{end}")).unwrap();
+            assert_eq!(record[end], hash(bytes), "{path}");
+            hashed.push(path);
+        }
+    }
+    for artifact in manifest["artifacts"].as_array().unwrap() {
+        let (path, bytes) = tree.0.get_key_value(artifact["path"].as_str().unwrap()).unwrap();
+        assert_eq!(artifact["blake3"], hash(bytes), "{path}");
+        hashed.push(path);
+    }
+    hashed.sort_unstable();
+    assert_eq!(hashed, tree.names(), "files that no hash speaks of");
+}
+
+/// Decodes every row; the checksums are checked on the way.
+fn assert_decodes(name: &str, bytes: &[u8]) {
+    let mut reader = png::Decoder::new(bytes).read_info().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let mut rows = 0;
+    while reader.next_row().unwrap_or_else(|error| panic!("{name}: {error}")).is_some() {
+        rows += 1;
+    }
+    assert_eq!(rows, reader.info().height, "{name}");
+    reader.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
+}
+
+/// Whether every element that is opened is closed in its turn, and no `<` or `&` stands bare.
+fn assert_well_formed(name: &str, text: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('<') {
+        let tag = &rest[at + 1..];
+        let end = tag.find('>').unwrap_or_else(|| panic!("{name}: a tag without an end: {tag:.40}"));
+        let (inside, behind) = (&tag[..end], &tag[end + 1..]);
+        assert!(!inside.contains('<'), "{name}: a bare < before {inside:.40}");
+        let element = inside.trim_start_matches('/').split([' ', '\n', '/']).next().unwrap();
+        if inside.starts_with('/') {
+            assert_eq!(open.pop(), Some(element), "{name}: closes what is not open");
+        } else if !inside.ends_with('/') && !inside.starts_with(['?', '!']) {
+            assert_eq!(inside.matches('"').count() % 2, 0, "{name}: {inside}");
+            open.push(element);
+        }
+        rest = behind;
+    }
+    assert_eq!(open, [""; 0], "{name}: left open");
+    for (at, _) in text.match_indices('&') {
+        let entity = &text[at + 1..text.len().min(at + 8)];
+        assert!(
+            ["amp;", "lt;", "gt;", "quot;", "apos;", "#"].iter().any(|known| entity.starts_with(known)),
+            "{name}: {entity}"
+        );
+    }
+}
+
+#[test]
+fn the_induction_experiment_runs_and_all_its_claims_hold() {
+    let desk = Desk::new();
+    let finished = desk.run(["run", &induction(), "--out", "out"]).expect(0);
+    assert!(finished.stdout.contains("\n18 of 18 claims hold\n"), "{finished:#?}");
+    assert!(!finished.stdout.contains("FAILS"), "{finished:#?}");
+    assert!(finished.stdout.ends_with("report: out/induction/report.html\n"), "{finished:#?}");
+
+    // Nothing else is left, neither in the folder nor beside it.
+    assert_eq!(fs::read_dir(desk.path("")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(desk.path("out")).unwrap().count(), 1);
+    let tree = desk.tree("out/induction");
+    let manifest: Value = serde_json::from_str(&desk.read("out/induction/manifest.json")).unwrap();
+    assert_eq!(tree.names(), expected_names(&manifest));
+    assert!(
+        manifest["tables"].as_object().unwrap().len() >= 12 && tree.names().contains(&"figures/07-ablation_of_each_head.png")
+    );
+    assert_hashes_are_true(&tree, &manifest);
+    assert_eq!(tree.0["experiment.yaml"], fs::read(induction()).unwrap());
+
+    for (name, bytes) in &tree.0 {
+        if name.ends_with(".png") {
+            assert_decodes(name, bytes);
+        } else if name.ends_with(".svg") {
+            let text = std::str::from_utf8(bytes).unwrap();
+            assert!(text.starts_with("<svg ") && text.trim_end().ends_with("</svg>"), "{name}");
+            assert_well_formed(name, text);
+        }
+    }
+}
+
+#[test]
+fn a_report_loads_nothing_from_elsewhere() {
+    let desk = Desk::new();
+    desk.run(["run", &induction()]).expect(0);
+    let report = desk.read("results/induction/report.html");
+    let loads =
+        ["src=\"", "src='", "<link", "<script src", "@import", "url(", "srcset", "<iframe", "<object", "<embed", "xlink:href"];
+    for load in loads {
+        for (at, _) in report.match_indices(load) {
+            let target = &report[at..].split_at_checked(load.len() + 5).map_or(&report[at..], |(start, _)| start);
+            // Data that the page itself holds, and references within the page.
+            let inside = ["data:", "#"].iter().any(|within| target[load.len()..].trim_matches(['"', '\'']).starts_with(within));
+            assert!(inside, "{}", &report[at..].chars().take(80).collect::<String>());
+        }
+    }
+    // Addresses may be named (a namespace is one) and linked to, but the namespace is all that there is.
+    let addresses = report.match_indices("http").map(|(at, _)| &report[at..]);
+    for address in addresses.filter(|text| text.starts_with("http://") || text.starts_with("https://")) {
+        assert!(address.starts_with("http://www.w3.org/2000/svg\""), "{}", address.chars().take(80).collect::<String>());
+    }
+    // Figures are in the page itself.
+    assert_eq!(report.matches("<svg ").count(), 7);
+}
+
+#[test]
+fn parquet_and_csv_hold_the_same_table() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let mut compared = 0;
+    for name in desk.tree("results/small").names().iter().filter_map(|name| name.strip_suffix(".parquet")) {
+        let csv = desk.table(&format!("results/small/{name}.csv"));
+        let frame = read_parquet(&desk.path(&format!("results/small/{name}.parquet"))).unwrap();
+        let columns: Vec<_> = frame.get_column_names().iter().map(|name| name.to_string()).collect();
+        assert_eq!((&columns, frame.height()), (&csv.columns, csv.rows.len()), "{name}");
+        for (index, row) in csv.rows.iter().enumerate() {
+            for (cell, value) in row.iter().zip(frame.get_row(index).unwrap().0) {
+                let same = match value.extract::<f64>() {
+                    Some(number) => cell.parse() == Ok(number),
+                    None if value.is_null() => cell.is_empty(),
+                    None => value.get_str() == Some(cell),
+                };
+                assert!(same, "{name}, row {index}: `{cell}` in CSV, {value:?} in Parquet");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 1000, "{compared} cells compared");
+}
+
+#[test]
+fn neither_repetition_nor_the_number_of_threads_changes_a_byte() {
+    let desk = Desk::new();
+    for (out, threads) in [("one", "1"), ("two", "2"), ("two-again", "2"), ("five", "5")] {
+        desk.run(["run", &induction(), "--out", out, "--threads", threads, "--quiet"]).expect(0);
+        let run: Value = serde_json::from_str(&desk.read(&format!("{out}/induction/run.json"))).unwrap();
+        assert_eq!(run["threads"].to_string(), threads);
+    }
+    let first = desk.tree("one/induction").reproducible();
+    for out in ["two", "two-again", "five"] {
+        assert_same(&first, &desk.tree(&format!("{out}/induction")).reproducible());
+    }
+}
+
+#[test]
+fn a_run_ends_with_its_claims_and_the_path_of_the_report() {
+    let desk = Desk::with("small.yaml", SMALL);
+    let finished = desk.run(["run", "small.yaml"]).expect(1);
+    assert_golden("run.stdout", &finished.stdout);
+    assert_golden("run.stderr", &finished.stderr);
+}
+
+#[test]
+fn a_quiet_run_says_only_which_claims_fail() {
+    let desk = Desk::with("small.yaml", SMALL);
+    let finished = desk.run(["run", "small.yaml", "--quiet"]).expect(1);
+    assert_eq!(finished.stderr, "");
+    assert!(finished.stdout.starts_with("✗ FAILS  Random models"), "{finished:#?}");
+    assert!(!finished.stdout.contains("holds"), "{finished:#?}");
+}
+
+#[test]
+fn several_experiments_have_a_folder_each() {
+    let desk = Desk::with("a.yaml", SMALL);
+    desk.write("b.yaml", SMALL.replace("seed: 7", "seed: 8"));
+    desk.run(["run", "a.yaml", "b.yaml"]).expect(1);
+    let [a, b] = ["results/a", "results/b"].map(|folder| desk.tree(folder));
+    assert_eq!(a.names(), b.names());
+    assert_ne!(a.0["tables/head_scores.csv"], b.0["tables/head_scores.csv"], "another seed");
+}
+
+#[test]
+fn two_files_that_would_write_to_one_folder_are_refused() {
+    let desk = Desk::with("a.yaml", SMALL);
+    desk.write("sub/a.yaml", SMALL);
+    desk.run(["run", "a.yaml", "sub/a.yaml"]).expect_error(2, &["sub/a.yaml", "same results folder as a.yaml"]);
+    assert!(!desk.path("results").exists());
+}
+
+#[test]
+fn the_manifest_says_what_made_the_results() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let manifest: Value = serde_json::from_str(&desk.read("results/small/manifest.json")).unwrap();
+    assert_eq!(manifest["program"], concat!("attn-circuits ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(manifest["file"], "small.yaml");
+    assert_eq!(manifest["seed"], 7);
+    assert_eq!(manifest["parameters"]["models"]["wired"]["circuit"], "induction");
+    let streams: Vec<_> = manifest["models"].as_array().unwrap().iter().map(|model| model["stream"].to_string()).collect();
+    assert_eq!(streams.len(), 3, "one model wired, two drawn");
+    assert!(streams[0] != streams[1] && streams[1] != streams[2], "{streams:?}");
+    assert_eq!(manifest["cells"][6]["holds"], true);
+    assert_eq!(manifest["cells"][7]["holds"], false);
+}
+
+#[test]
+fn tables_are_sorted_by_their_keys() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let table = desk.table("results/small/tables/head_scores.csv");
+    let keys: Vec<_> =
+        table.rows().map(|row| (row.text("model"), row.index("replicate"), row.index("layer"), row.index("head"))).collect();
+    assert!(keys.is_sorted());
+    assert_eq!((keys[0], keys[keys.len() - 1]), (("random", 1, 0, 0), ("wired", 1, 1, 0)));
+}
