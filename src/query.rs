@@ -1,7 +1,9 @@
 //! polars SQL over the tables of a run, with the same answer every time.
 //!
 //! polars groups and joins in no particular order. A query's rows are therefore put in order by its own ORDER BY and then by all
-//! its columns, so that the bytes written do not depend on threads.
+//! its columns (where the engine can sort by them: not after an ORDER BY of a column that the query hides). Last digits of sums
+//! depend on polars' number of threads; the program sets it to one (`POLARS_MAX_THREADS`), and so should who needs equal bytes from
+//! the library.
 
 use crate::Result;
 use indexmap::IndexMap;
@@ -25,6 +27,14 @@ pub struct Verdict {
     pub holds: bool,
     /// The numbers that were compared, by name.
     pub numbers: Vec<(String, Value)>,
+}
+
+/// The data of a figure: the table called `of`, in its own order, or what the query `of` yields.
+///
+/// # Errors
+/// Those of [`select`].
+pub fn data(of: &str, tables: &Tables) -> Result<DataFrame> {
+    tables.get(of).map_or_else(|| select(of, tables), |table| Ok(table.clone()))
 }
 
 /// Runs a query over `tables`.

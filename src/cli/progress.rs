@@ -24,6 +24,13 @@ impl Reporter {
     }
 }
 
+impl Drop for Reporter {
+    /// A run that stops at an error leaves no bar behind.
+    fn drop(&mut self) {
+        self.replace(None);
+    }
+}
+
 impl Progress for Reporter {
     fn phase(&self, name: &str, steps: usize) {
         if !self.terminal {

@@ -268,10 +268,19 @@ impl Loader<'_> {
         let figure = self.parse(kind, parameters.clone(), node)?;
         let columns = columns?;
         let before = self.problems.len();
+        if let Err(error) = figure.check() {
+            self.problems.push(Diagnostic::new(locate(&error, node, "figure", self.base), words(&error)));
+        }
         for (parameter, column) in figure.columns() {
-            if !columns.contains(column) {
-                let value = node.get(parameter);
-                let span = value.map_or(tag.span, |value| item_called(value, column).span);
+            let value = node.get(parameter);
+            let span = value.map_or(tag.span, |value| item_called(value, column).span);
+            if let Some(dtype) = columns.get(column) {
+                if figure.numbers().contains(&parameter) && !(dtype.is_primitive_numeric() || dtype.is_null()) {
+                    let what = if dtype.is_bool() { "true and false" } else { "text" };
+                    let message = format!("`{parameter}` needs a column of numbers, and `{column}` holds {what}");
+                    self.problems.push(Diagnostic::new(span, message));
+                }
+            } else {
                 let problem = Diagnostic::new(span, format!("there is no column `{column}` in the figure's data"));
                 self.problems.push(problem.suggest(column, "its columns are", columns.iter_names().map(|name| name.as_str())));
             }
@@ -284,7 +293,7 @@ impl Loader<'_> {
         Some(FigureCell {
             kind: kind.name.to_string(),
             name: string("name").unwrap_or_else(|| default_name.to_string()),
-            sql: if is_name { format!("SELECT * FROM \"{text}\"") } else { text.to_string() },
+            of: text.to_string(),
             title: string("title")?,
             caption: string("caption"),
             figure,

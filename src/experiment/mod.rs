@@ -197,8 +197,8 @@ pub struct FigureCell {
     pub kind: String,
     /// Name used in the file name (`NN-NAME.svg`).
     pub name: String,
-    /// The SQL that yields the data; a bare table name becomes `SELECT * FROM name`.
-    pub sql: String,
+    /// The data: a table's name, or the SQL that yields it.
+    pub of: String,
     /// Title; the message of the figure.
     pub title: String,
     /// Words under it (Markdown).

@@ -33,7 +33,7 @@ pub struct CellPlan {
     pub rows: usize,
     /// Bytes of its table.
     pub table_bytes: usize,
-    /// Bytes held while the most expensive model is measured, its weights included.
+    /// Bytes held while the most expensive models are measured, one a thread: weights, activations, and the tokens that they read.
     pub working_bytes: usize,
 }
 
@@ -69,13 +69,18 @@ fn measure_plan<'a>(
     shape: Option<&crate::input::InputShape>,
 ) -> CellPlan {
     let mut plan = CellPlan::default();
+    let mut instances = 0usize;
     for model in models {
+        instances = instances.saturating_add(model.variants.len().saturating_mul(model.replicates));
         for variant in &model.variants {
             let cost = cell.measure.cost(&variant.config, shape);
             plan.rows = plan.rows.saturating_add(cost.rows.saturating_mul(model.replicates));
             plan.working_bytes = plan.working_bytes.max(cost.bytes.saturating_add(weight_bytes(&variant.config)));
         }
     }
+    // As many models are measured at once as there are threads; they share the tokens.
+    let tokens = shape.map_or(0, |s| s.sequences.saturating_mul(s.length).saturating_mul(size_of::<u32>()));
+    plan.working_bytes = plan.working_bytes.saturating_mul(instances.min(rayon::current_num_threads())).saturating_add(tokens);
     plan.table_bytes = plan.rows.saturating_mul(row_bytes(&cell.schema));
     plan
 }

@@ -44,11 +44,11 @@ pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dy
         .par_iter()
         .enumerate()
         .map(|(index, cell)| {
-            let CellRecord::Figure { figure, name, title, sql, parameters, .. } = cell else {
+            let CellRecord::Figure { figure, name, title, of, parameters, .. } = cell else {
                 unreachable!("only figures are drawn")
             };
             let number = index + 1;
-            let drawing = draw(figure, title, sql, parameters, tables).map_err(|error| {
+            let drawing = draw(figure, title, of, parameters, tables).map_err(|error| {
                 let reason = match error {
                     Error::Figure(reason) => reason,
                     other => other.to_string(),
@@ -70,10 +70,10 @@ pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dy
     Ok(Presented { files })
 }
 
-fn draw(figure: &str, title: &str, sql: &str, parameters: &Value, tables: &Tables) -> Result<Drawing> {
+fn draw(figure: &str, title: &str, of: &str, parameters: &Value, tables: &Tables) -> Result<Drawing> {
     let kind = Kind::find(FIGURES, figure).ok_or_else(|| Error::Figure(format!("there is no figure `{figure}`")))?;
     let figure = (kind.parse)(parameters.clone()).map_err(|error| Error::Figure(error.to_string()))?;
-    figure.draw(&query::select(sql, tables)?, title)
+    figure.draw(&query::data(of, tables)?, title)
 }
 
 fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(String, Drawing)]) -> Result<String> {
@@ -127,7 +127,6 @@ fn provenance(manifest: &Manifest) -> Vec<(String, String)> {
         ("Experiment".to_string(), manifest.file.clone()),
         ("Seed".to_string(), manifest.seed.to_string()),
     ];
-    lines.extend(manifest.git_revision.iter().map(|revision| ("Git revision".to_string(), revision.clone())));
     lines.extend(manifest.overrides.iter().map(|(path, value)| (format!("--set {path}"), value.to_string())));
     let mut previous = None;
     for record in &manifest.models {

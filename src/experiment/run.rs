@@ -5,7 +5,7 @@ use crate::input::{InputContext, TokenBatch};
 use crate::model::Transformer;
 use crate::model::build::BuildContext;
 use crate::query::{self, Tables};
-use crate::store::{CellRecord, Manifest, ModelRecord, Staging, TableRecord, to_csv, to_parquet};
+use crate::store::{CellRecord, Manifest, ModelRecord, Staging, TableRecord, check_target, to_csv, to_parquet};
 use crate::stream::Stream;
 use crate::{Error, Result};
 use indexmap::IndexMap;
@@ -84,7 +84,7 @@ pub fn run(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Resu
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let clock = Instant::now();
     let target = out.join(experiment.path.file_stem().unwrap_or_default());
-    let staging = Staging::new(&target)?;
+    check_target(&target)?;
 
     let measured = measure(experiment, progress)?;
     let measuring = clock.elapsed();
@@ -104,8 +104,9 @@ pub fn run(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Resu
         tables: IndexMap::new(),
         artifacts: Vec::new(),
     };
-    manifest.tables = write_tables(&tables, &staging)?;
     let presented = present(&manifest, &tables, &experiment.source, progress)?;
+    let staging = Staging::new(&target)?;
+    manifest.tables = write_tables(&tables, &staging)?;
     presented.write(&mut manifest, &staging)?;
     staging.write("experiment.yaml", experiment.source.as_bytes())?;
     staging.write("manifest.json", manifest.to_json().as_bytes())?;
@@ -203,6 +204,7 @@ fn measure_one<'a>(instance: &Instance, cell: &'a MeasureCell, model: &Transform
 fn swept_value(value: Option<&Value>, dtype: &DataType) -> AnyValue<'static> {
     let value = value.unwrap_or(&Value::Null);
     match dtype {
+        DataType::Int64 => value.as_i64().map_or(AnyValue::Null, AnyValue::Int64),
         DataType::Float64 => value.as_f64().map_or(AnyValue::Null, AnyValue::Float64),
         DataType::Boolean => value.as_bool().map_or(AnyValue::Null, AnyValue::Boolean),
         _ => match value {
@@ -240,12 +242,12 @@ fn derive(
                 progress.step(name);
                 CellRecord::Query { table: name.clone(), sql: sql.clone() }
             }
-            Cell::Figure(FigureCell { kind, name, sql, title, caption, parameters, .. }) => CellRecord::Figure {
+            Cell::Figure(FigureCell { kind, name, of, title, caption, parameters, .. }) => CellRecord::Figure {
                 figure: kind.clone(),
                 name: name.clone(),
                 title: title.clone(),
                 caption: caption.clone(),
-                sql: sql.clone(),
+                of: of.clone(),
                 parameters: parameters.clone(),
             },
             Cell::Claim { statement, check, decides } => {

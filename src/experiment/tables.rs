@@ -32,10 +32,12 @@ fn swept_values<'a>(model: &'a Model, name: &str) -> impl Iterator<Item = &'a Va
     index.into_iter().flat_map(|index| model.variants.iter().filter_map(move |variant| variant.values.get(index)))
 }
 
-/// The type that holds all values: numbers, booleans, or else text. Null fits each.
+/// The type that holds all values: whole numbers, numbers, booleans, or else text. Null fits each.
 fn type_of<'a>(values: impl Iterator<Item = &'a Value>) -> DataType {
     let values: Vec<&Value> = values.filter(|value| !value.is_null()).collect();
-    if values.iter().all(|value| value.is_number()) {
+    if !values.is_empty() && values.iter().all(|value| value.is_i64()) {
+        DataType::Int64
+    } else if values.iter().all(|value| value.is_number()) {
         DataType::Float64
     } else if values.iter().all(|value| value.is_boolean()) {
         DataType::Boolean

@@ -254,6 +254,10 @@ impl Figure for Dots {
         std::iter::once(("x", self.x.as_str())).chain(y).collect()
     }
 
+    fn numbers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn draw(&self, _: &DataFrame, _: &str) -> Result<Drawing> {
         Err(Error::Figure("dots are not drawn".to_string()))
     }

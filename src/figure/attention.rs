@@ -98,6 +98,7 @@ impl Described for Attention {
     const EXAMPLE: &'static str = "\
 - figure: attention
   of: SELECT * FROM attention WHERE sequence = 0 AND layer = 1
+  title: The heads of layer 1 match what came before
   facet: model
 ";
 }
@@ -185,6 +186,10 @@ impl Figure for Attention {
         ];
         columns.extend(self.facet.as_deref().map(|facet| ("facet", facet)));
         columns
+    }
+
+    fn numbers(&self) -> &'static [&'static str] {
+        &["layer", "head", "sequence", "destination", "source", "value"]
     }
 
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {

@@ -68,11 +68,12 @@ impl Described for Bar {
     const NAME: &'static str = "bar";
     const EXAMPLE: &'static str = "\
 - figure: bar
-  of: SELECT path, model, loss_change FROM paths WHERE repeat IS NULL
-  x: path
-  y: loss_change
+  of: SELECT model, repeat, AVG(loss) AS loss FROM loss WHERE repeat IS NOT NULL GROUP BY model, repeat
+  title: The second repeat is easy for a model with induction heads
+  x: repeat
+  y: loss
   color: model
-  y_label: loss without the path (nats)
+  y_label: loss (nats)
 ";
 }
 
@@ -149,6 +150,10 @@ impl Bar {
 impl Figure for Bar {
     fn columns(&self) -> Vec<(&'static str, &str)> {
         std::iter::once(("x", self.x.as_str())).chain(self.names().columns()).collect()
+    }
+
+    fn numbers(&self) -> &'static [&'static str] {
+        &["y", "low", "high"]
     }
 
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {

@@ -62,7 +62,8 @@ impl Described for Heatmap {
     const NAME: &'static str = "heatmap";
     const EXAMPLE: &'static str = "\
 - figure: heatmap
-  of: induction_by_head
+  of: SELECT model, layer, head, value FROM head_scores WHERE score = 'prefix_matching' AND replicate = 1
+  title: Heads of layer 1 look behind earlier copies of the current token
   x: head
   y: layer
   color: value
@@ -78,13 +79,22 @@ impl Figure for Heatmap {
         columns
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
-        data::require_rows(data)?;
+    fn numbers(&self) -> &'static [&'static str] {
+        &["color"]
+    }
+
+    fn check(&self) -> Result<()> {
         if let (Some(min), Some(max)) = (self.min, self.max)
             && min >= max
         {
-            return Err(Error::Figure(format!("`min: {min}` must be less than `max: {max}`")));
+            return Err(Error::parameter("min", format!("`min: {min}` must be less than `max: {max}`")));
         }
+        Ok(())
+    }
+
+    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+        data::require_rows(data)?;
+        self.check()?;
         let x = data::categories(data, "x", &self.x)?;
         let y = data::categories(data, "y", &self.y)?;
         let facets = data::facets(data, self.facet.as_deref())?;

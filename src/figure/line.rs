@@ -72,7 +72,8 @@ impl Described for Line {
     const NAME: &'static str = "line";
     const EXAMPLE: &'static str = "\
 - figure: line
-  of: SELECT model, position, loss FROM loss WHERE repeat IS NULL
+  of: SELECT model, position, AVG(loss) AS loss FROM loss GROUP BY model, position
+  title: The loss falls where the sequence repeats
   x: position
   y: loss
   color: model
@@ -165,6 +166,10 @@ impl Line {
 impl Figure for Line {
     fn columns(&self) -> Vec<(&'static str, &str)> {
         std::iter::once(("x", self.x.as_str())).chain(self.names().columns()).collect()
+    }
+
+    fn numbers(&self) -> &'static [&'static str] {
+        &["x", "y", "low", "high"]
     }
 
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {

@@ -32,6 +32,17 @@ pub trait Figure: Send + Sync + Debug {
     /// the run.
     fn columns(&self) -> Vec<(&'static str, &str)>;
 
+    /// The parameters of [`Figure::columns`] whose columns must hold numbers. Checked before the run, too.
+    fn numbers(&self) -> &'static [&'static str];
+
+    /// Checks the parameters by themselves.
+    ///
+    /// # Errors
+    /// [`crate::Error::Parameter`] about the first that is wrong.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Draws `data` under `title` as an SVG document and as PNG bytes.
     ///
     /// # Errors

@@ -90,8 +90,8 @@ pub enum CellRecord {
         title: String,
         /// Words under it (Markdown).
         caption: Option<String>,
-        /// The query that yields its data.
-        sql: String,
+        /// Its data: a table's name, or a query.
+        of: String,
         /// Parameters of the kind.
         parameters: Value,
     },
@@ -153,8 +153,18 @@ impl Manifest {
         let path = folder.join("manifest.json");
         let text = fs::read_to_string(&path)
             .map_err(|error| Error::file(folder, format!("holds no results of a run ({error}); `run` makes them")))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Error::file(&path, format!("is not a manifest of this version ({error}); `run` makes it anew")))
+        let manifest: Self = serde_json::from_str(&text)
+            .map_err(|error| Error::file(&path, format!("is not a manifest of this version ({error}); `run` makes it anew")))?;
+        // Names become paths: a manifest from elsewhere must not lead out of the folder.
+        let figures = manifest.cells.iter().filter_map(|cell| match cell {
+            CellRecord::Figure { name, .. } => Some(name),
+            _ => None,
+        });
+        let is_plain = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        match manifest.tables.keys().chain(figures).find(|name| !is_plain(name)) {
+            Some(name) => Err(Error::file(&path, format!("holds `{name}`, which cannot be a name"))),
+            None => Ok(manifest),
+        }
     }
 
     /// Number of claims that hold, and of all claims.

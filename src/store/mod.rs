@@ -5,5 +5,5 @@ mod staging;
 mod tables;
 
 pub use manifest::{Artifact, CellRecord, Manifest, ModelRecord, TableRecord};
-pub use staging::Staging;
+pub use staging::{Staging, check_target};
 pub use tables::{read_parquet, to_csv, to_parquet};

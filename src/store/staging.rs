@@ -1,10 +1,69 @@
 use crate::{Error, Result};
+use serde_json::Value;
+use std::collections::HashSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The file by which a results folder is known to be ours.
-const MARK: &str = "manifest.json";
+/// Files that every results folder has, beside its tables and what the manifest lists.
+const FIXED: [&str; 4] = ["experiment.yaml", "manifest.json", "report.html", "run.json"];
+
+/// Checks that results may be written to `target`: there is nothing yet, or nothing but what a run wrote.
+///
+/// # Errors
+/// [`Error::File`] if something else stands there, or a file that no run wrote lies among the results.
+pub fn check_target(target: &Path) -> Result<()> {
+    let in_the_way = || {
+        let text = "is in the way: it holds no results of a run, and is not overwritten; move it or choose another --out";
+        Error::file(target, text)
+    };
+    let files = match files_below(target, "") {
+        Ok(files) if files.is_empty() => return Ok(()),
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(_) if target.is_file() => return Err(in_the_way()),
+        Err(error) => return Err(Error::io(target)(error)),
+    };
+    let known = known_files(target).ok_or_else(in_the_way)?;
+    match files.iter().find(|file| !known.contains(*file)) {
+        Some(file) => {
+            let text = "lies among the results, but no run wrote it: it would be lost; move it elsewhere";
+            Err(Error::file(target.join(file), text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The files that the manifest of a results folder knows; none if it is not a manifest of ours, of whatever version.
+fn known_files(folder: &Path) -> Option<HashSet<String>> {
+    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("manifest.json")).ok()?).ok()?;
+    manifest.get("program")?.as_str().filter(|program| program.starts_with("attn-circuits"))?;
+    let mut known: HashSet<String> = FIXED.iter().map(ToString::to_string).collect();
+    for name in manifest.get("tables")?.as_object()?.keys() {
+        known.extend(["csv", "parquet"].map(|end| format!("tables/{name}.{end}")));
+    }
+    for artifact in manifest.get("artifacts")?.as_array()? {
+        known.insert(artifact.get("path")?.as_str()?.to_string());
+    }
+    Some(known)
+}
+
+/// Paths of all files below a folder, relative to it and with `/`.
+fn files_below(folder: &Path, prefix: &str) -> io::Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            files.extend(files_below(&entry.path(), &format!("{path}/"))?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
 
 /// A results folder in the making: files are written beside the place where they will stand, and moved there all at once.
 ///
@@ -14,10 +73,10 @@ const MARK: &str = "manifest.json";
 /// use attn_circuits::store::Staging;
 /// let results = tempfile::tempdir().unwrap();
 /// let staging = Staging::new(&results.path().join("induction"))?;
-/// staging.write("manifest.json", b"{}")?;
+/// staging.write("report.html", b"<p>Nothing yet.")?;
 /// assert!(!results.path().join("induction").exists());
 /// staging.publish()?;
-/// assert!(results.path().join("induction/manifest.json").exists());
+/// assert!(results.path().join("induction/report.html").exists());
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
 #[derive(Debug)]
@@ -30,16 +89,9 @@ impl Staging {
     /// Makes ready to write what will stand at `target`.
     ///
     /// # Errors
-    /// [`Error::File`] if something that is not a results folder stands there; [`Error::Io`] if the folder cannot be written.
+    /// Those of [`check_target`]; [`Error::Io`] if the folder cannot be written.
     pub fn new(target: &Path) -> Result<Self> {
-        if target.exists() {
-            let empty = fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-            if !empty && !target.join(MARK).is_file() {
-                let text =
-                    "is in the way: it holds no results of a run, and is not overwritten; move it or choose another --out";
-                return Err(Error::file(target, text));
-            }
-        }
+        check_target(target)?;
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(Error::io(parent))?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -119,16 +171,21 @@ mod tests {
         names
     }
 
+    /// A results folder with one table.
+    fn write_results(target: &Path, table: &str) {
+        let staging = Staging::new(target).unwrap();
+        let manifest = format!(r#"{{ "program": "attn-circuits 0", "tables": {{ "{table}": {{}} }}, "artifacts": [] }}"#);
+        staging.write("manifest.json", manifest.as_bytes()).unwrap();
+        staging.write(&format!("tables/{table}.csv"), b"1").unwrap();
+        staging.publish().unwrap();
+    }
+
     #[test]
     fn new_results_replace_old_ones_whole() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("run");
-        for (file, content) in [("old.csv", "1"), ("new.csv", "2")] {
-            let staging = Staging::new(&target).unwrap();
-            staging.write(MARK, b"{}").unwrap();
-            staging.write(&format!("tables/{file}"), content.as_bytes()).unwrap();
-            staging.publish().unwrap();
-        }
+        write_results(&target, "old");
+        write_results(&target, "new");
         assert_eq!(names(&target.join("tables")), ["new.csv"]);
         assert_eq!(names(root.path()), ["run"]);
     }
@@ -137,14 +194,20 @@ mod tests {
     fn an_abandoned_run_leaves_the_last_results() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("run");
-        let staging = Staging::new(&target).unwrap();
-        staging.write(MARK, b"first").unwrap();
-        staging.publish().unwrap();
+        write_results(&target, "first");
         let abandoned = Staging::new(&target).unwrap();
-        abandoned.write(MARK, b"second").unwrap();
+        abandoned.write("tables/second.csv", b"2").unwrap();
         drop(abandoned);
-        assert_eq!(fs::read(target.join(MARK)).unwrap(), b"first");
+        assert_eq!(names(&target.join("tables")), ["first.csv"]);
         assert_eq!(names(root.path()), ["run"]);
+    }
+
+    #[track_caller]
+    fn assert_refused(target: &Path, why: &str) {
+        let before = files_below(target, "").unwrap();
+        let error = Staging::new(target).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(files_below(target, "").unwrap(), before);
     }
 
     #[test]
@@ -153,8 +216,18 @@ mod tests {
         let target = root.path().join("run");
         fs::create_dir(&target).unwrap();
         fs::write(target.join("thesis.txt"), "years of work").unwrap();
-        let error = Staging::new(&target).unwrap_err().to_string();
-        assert!(error.contains("is in the way"), "{error}");
-        assert_eq!(names(&target), ["thesis.txt"]);
+        assert_refused(&target, "is in the way");
+        // Other programs have a file of this name, too.
+        fs::write(target.join("manifest.json"), r#"{ "name": "a web page" }"#).unwrap();
+        assert_refused(&target, "is in the way");
+    }
+
+    #[test]
+    fn notes_among_the_results_are_not_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("run");
+        write_results(&target, "loss");
+        fs::write(target.join("tables/notes.txt"), "a thought").unwrap();
+        assert_refused(&target, "tables/notes.txt: lies among the results");
     }
 }

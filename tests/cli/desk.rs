@@ -56,6 +56,8 @@ impl Desk {
     pub fn run<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Finished {
         let arguments: Vec<String> = arguments.into_iter().map(|argument| argument.as_ref().to_string()).collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_attn-circuits"));
+        // The estimate of memory that `check` prints depends on it.
+        command.env("RAYON_NUM_THREADS", "2");
         let output = command.args(&arguments).current_dir(self.0.path()).output().expect("the program starts");
         let text = |bytes| String::from_utf8(bytes).expect("what the program says is UTF-8");
         Finished { arguments, status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }

@@ -123,17 +123,9 @@ fn the_examples_of_figures_pass_check() {
 - measure: attention
 - measure: loss
 - measure: head_scores
-- query: SELECT model, layer, head, value FROM head_scores WHERE score = 'prefix_matching'
-  name: induction_by_head
-- query: SELECT model, score AS path, NULL AS repeat, value AS loss_change FROM head_scores
-  name: paths
 ";
     for name in section("Figures") {
-        let mut example = example(&["figure", &name]);
-        // Every figure needs a title of its own, whatever its kind.
-        if !example.contains("\n  title: ") {
-            example.push_str("  title: An example\n");
-        }
+        let example = example(&["figure", &name]);
         assert_checks(&experiment(MODEL, INPUT, &format!("{tables}{example}")));
     }
 }
