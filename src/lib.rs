@@ -29,6 +29,7 @@ pub mod kind;
 pub mod linalg;
 pub mod measure;
 pub mod model;
+mod names;
 pub mod query;
 pub mod report;
 pub mod store;

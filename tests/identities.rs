@@ -85,6 +85,18 @@ fn assert_same_table(name: &str, a: &DataFrame, b: &DataFrame, tolerance: f64) {
     }
 }
 
+/// Singular values of a head's OV and QK circuits, and the first power sums of the eigenvalues of OV (these, unlike the
+/// eigenvalues, do not change order under rounding).
+fn spectrum(model: &Transformer, id: HeadId) -> Vec<f64> {
+    let head = model.head(id);
+    let ov = LowRank::from_f32(head.w_v, head.w_o).unwrap();
+    let qk = LowRank::from_f32(head.w_q, head.w_k.t()).unwrap();
+    let mut numbers = [ov.singular_values().unwrap(), qk.singular_values().unwrap()].concat();
+    let eigenvalues = ov.eigenvalues().unwrap();
+    numbers.extend((1..=3).map(|power| eigenvalues.iter().map(|v| v.powu(power).re).sum::<f64>()));
+    numbers
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
@@ -139,6 +151,14 @@ proptest! {
             prop_assert_eq!(table.schema().as_ref(), &measure.columns());
             assert_same_table(kind.name, &table, &measure.compute(&turned, input).unwrap(), 2e-3);
             assert_same_table(kind.name, &table, &measure.compute(&rebased, input).unwrap(), 2e-3);
+        }
+        for id in config.heads() {
+            let expected = spectrum(&original, id);
+            for other in [spectrum(&turned, id), spectrum(&rebased, id)] {
+                for (index, (found, expected)) in other.iter().zip(&expected).enumerate() {
+                    prop_assert!((found - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{}: {} {}", index, found, expected);
+                }
+            }
         }
     }
 

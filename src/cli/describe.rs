@@ -1,12 +1,14 @@
 //! `list` and `describe`: what a YAML file can name, from the same docs as the source.
 
-use crate::experiment::diagnostic::closest;
+use crate::experiment::Registries;
+use crate::experiment::schema::experiment_schema;
 use crate::figure::FIGURES;
 use crate::input::INPUTS;
 use crate::kind::Kind;
 use crate::measure::MEASURES;
 use crate::model::build::MODELS;
 use crate::model::build::wired::circuits::CIRCUITS;
+use crate::names::closest;
 use crate::{Error, Result};
 use serde_json::Value;
 use std::fmt::Write;
@@ -104,23 +106,11 @@ pub(super) fn describe(words: &[String]) -> Result<String> {
 
 fn card(entry: &Entry) -> String {
     let mut text = format!("{} `{}`\n\n{}\n", entry.category, entry.name, entry.doc);
-    let properties = entry.schema.get("properties").and_then(Value::as_object);
-    if let Some(properties) = properties.filter(|properties| !properties.is_empty()) {
-        let required = entry.schema.get("required").and_then(Value::as_array);
-        text.push_str("\nParameters:\n");
-        for (name, schema) in properties {
-            let is_required = required.is_some_and(|list| list.iter().any(|item| item == name));
-            let default = schema.get("default").filter(|default| !default.is_null());
-            let note = match (is_required, default) {
-                (true, _) => "required".to_string(),
-                (false, Some(default)) => format!("default {default}"),
-                (false, None) => "optional".to_string(),
-            };
-            let _ = writeln!(text, "  {name}: {} ({note})", type_of(schema));
-            for line in schema.get("description").and_then(Value::as_str).unwrap_or_default().lines() {
-                let _ = writeln!(text, "      {line}");
-            }
-        }
+    let own = |name: &str| entry.schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
+    parameters(&mut text, "Parameters", &entry.schema, own);
+    let tag = if matches!(entry.category, "model" | "input") { "kind" } else { entry.category };
+    if let Some(whole) = find(&experiment_schema(&Registries::standard()), tag, entry.name) {
+        parameters(&mut text, &format!("Keys of every {}", entry.category), whole, |name| name != tag && !own(name));
     }
     if !entry.columns.is_empty() {
         let _ =
@@ -131,6 +121,42 @@ fn card(entry: &Entry) -> String {
         let _ = writeln!(text, "  {line}");
     }
     text
+}
+
+/// The object of the experiment's schema whose `tag` is `name`: with the keys that all kinds of its category share.
+fn find<'a>(schema: &'a Value, tag: &str, name: &str) -> Option<&'a Value> {
+    if schema.pointer(&format!("/properties/{tag}/const")).is_some_and(|value| value == name) {
+        return Some(schema);
+    }
+    match schema {
+        Value::Array(items) => items.iter().find_map(|item| find(item, tag, name)),
+        Value::Object(entries) => entries.values().find_map(|value| find(value, tag, name)),
+        _ => None,
+    }
+}
+
+/// Name, type, default and description of the properties that are `wanted`, under a heading.
+fn parameters(text: &mut String, heading: &str, object: &Value, wanted: impl Fn(&str) -> bool) {
+    let properties = object.get("properties").and_then(Value::as_object);
+    let wanted: Vec<_> = properties.into_iter().flatten().filter(|(name, _)| wanted(name)).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let required = object.get("required").and_then(Value::as_array);
+    let _ = writeln!(text, "\n{heading}:");
+    for (name, schema) in wanted {
+        let is_required = required.is_some_and(|list| list.iter().any(|item| item == name));
+        let default = schema.get("default").filter(|default| !default.is_null());
+        let note = match (is_required, default) {
+            (true, _) => "required".to_string(),
+            (false, Some(default)) => format!("default {default}"),
+            (false, None) => "optional".to_string(),
+        };
+        let _ = writeln!(text, "  {name}: {} ({note})", type_of(schema));
+        for line in schema.get("description").and_then(Value::as_str).unwrap_or_default().lines() {
+            let _ = writeln!(text, "      {line}");
+        }
+    }
 }
 
 /// The type of a parameter in words: `integer ≥ 1`, `gaussian | xavier`, `list of string`.

@@ -1,5 +1,6 @@
 //! Problems of an experiment file, each with its place, rendered as compilers do.
 
+use crate::names::closest;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -199,22 +200,6 @@ pub fn render(mut diagnostics: Vec<Diagnostic>, sources: &Sources, colour: bool)
     texts.join("\n\n")
 }
 
-/// The entry of `known` that `found` is likely to be a slip for.
-pub fn closest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Longer texts are no names, and the distance is quadratic in the length.
-    if found.is_empty() || found.len() > 100 {
-        return None;
-    }
-    let normal = |name: &str| name.to_lowercase().replace(['-', ' '], "_");
-    let wanted = normal(found);
-    let scored = known.iter().map(|&name| (strsim::damerau_levenshtein(&wanted, &normal(name)), name));
-    let near = scored.filter(|&(distance, name)| distance <= (name.chars().count().max(found.chars().count()) / 3).max(1));
-    // A one-letter name is one edit away from every other: only its other case is a slip.
-    near.filter(|&(distance, name)| distance < name.chars().count() && distance < found.chars().count())
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, name)| name)
-}
-
 /// `` `a`, `b` and `c` ``, shortened where it is long.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     const MOST: usize = 40;
@@ -230,16 +215,6 @@ pub fn list<S: AsRef<str>>(names: &[S]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn suggestions_are_slips_not_guesses() {
-        assert_eq!(closest("head_score", &["loss", "head_scores"]), Some("head_scores"));
-        assert_eq!(closest("head-scores", &["loss", "head_scores"]), Some("head_scores"));
-        assert_eq!(closest("peroid", &["period", "repeats"]), Some("period"));
-        assert_eq!(closest("vocabulary", &["layers", "heads"]), None);
-        assert_eq!(closest("x", &["y"]), None);
-        assert_eq!(closest("", &["y"]), None);
-    }
 
     #[test]
     fn problems_are_sorted_single_and_have_a_place() {

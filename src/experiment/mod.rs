@@ -1,7 +1,7 @@
 //! The experiment file: what it says, loading it with exact errors, planning and running it.
 
 mod cells;
-pub(crate) mod diagnostic;
+mod diagnostic;
 mod load;
 mod models;
 mod overrides;

@@ -87,11 +87,7 @@ fn measure_plan<'a>(
 
 /// Bytes of a model's weights; the largest number there is if it is beyond counting.
 pub fn weight_bytes(config: &ModelConfig) -> usize {
-    let product = |factors: &[usize]| factors.iter().fold(1_usize, |product, &factor| product.saturating_mul(factor));
-    let heads = product(&[4, config.n_layers, config.n_heads, config.d_model, config.d_head]);
-    let positions = if config.has_w_pos() { product(&[config.n_ctx, config.d_model]) } else { 0 };
-    let tokens = product(&[2, config.d_vocab, config.d_model]);
-    heads.saturating_add(positions).saturating_add(tokens).saturating_mul(size_of::<f32>())
+    usize::try_from(config.n_params()).unwrap_or(usize::MAX).saturating_mul(size_of::<f32>())
 }
 
 /// Bytes of a row in memory: a string is a view of 16 bytes.

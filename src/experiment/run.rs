@@ -48,7 +48,7 @@ impl Instance<'_> {
             replicate: self.replicate,
             stream: self.stream(seed).to_string(),
             shape: self.variant.config.to_string(),
-            parameters: self.variant.config.n_params(),
+            parameters: self.variant.config.n_params() as u64,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Queries, tried on empty tables before the run: what they refer to, and the columns that they yield.
 
-use super::diagnostic::{Diagnostic, Sources, Span, closest};
+use super::diagnostic::{Diagnostic, Sources, Span};
 use super::yaml::Node;
+use crate::names::closest;
 use crate::query;
 use indexmap::IndexMap;
 use polars::prelude::{DataFrame, Schema};

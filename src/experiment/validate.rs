@@ -112,12 +112,12 @@ impl Validator {
         let free: Vec<&str> = allowed.iter().copied().filter(|name| node.get(name).is_none()).collect();
         let mut meant = Vec::new();
         for key in unknown {
-            let near = super::diagnostic::closest(&key.name, &free);
+            let near = crate::names::closest(&key.name, &free);
             meant.extend(near);
             let problem = Diagnostic::new(key.span, format!("unknown key `{}` in {}", key.name, place.name));
             self.report(match near {
                 Some(near) => problem.help(format!("did you mean `{near}`?")),
-                None if let Some(there) = super::diagnostic::closest(&key.name, &allowed) => {
+                None if let Some(there) = crate::names::closest(&key.name, &allowed) => {
                     problem.help(format!("`{there}` is here already"))
                 }
                 None if self.path.first().is_some_and(|at| at == "cells") && is_cell_tag(&key.name) => {

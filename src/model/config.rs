@@ -64,11 +64,12 @@ impl ModelConfig {
         matches!(self.positions, Positions::Standard | Positions::Shortformer)
     }
 
-    /// Number of weights, biases left out.
-    pub fn n_params(&self) -> usize {
-        let per_layer = 4 * self.n_heads * self.d_model * self.d_head;
-        let positions = if self.has_w_pos() { self.n_ctx * self.d_model } else { 0 };
-        2 * self.d_vocab * self.d_model + positions + self.n_layers * per_layer
+    /// Number of weights, biases left out; the largest number there is if it is beyond counting.
+    pub fn n_params(&self) -> u128 {
+        let product = |factors: &[usize]| factors.iter().fold(1u128, |all, &factor| all.saturating_mul(factor as u128));
+        let positions = if self.has_w_pos() { product(&[self.n_ctx, self.d_model]) } else { 0 };
+        let heads = product(&[4, self.n_layers, self.n_heads, self.d_model, self.d_head]);
+        product(&[2, self.d_vocab, self.d_model]).saturating_add(positions).saturating_add(heads)
     }
 
     /// Checks that the numbers describe a model.

@@ -50,7 +50,7 @@ pub struct ModelRecord {
     /// Shape in words: `2 layers × 4 heads, d_model 64, …`.
     pub shape: String,
     /// Number of weights, biases left out.
-    pub parameters: usize,
+    pub parameters: u64,
 }
 
 /// A cell and what became of it.

@@ -68,7 +68,7 @@ fn tables_start_with_their_keys() {
         ("model", DataType::String),
         ("noise", DataType::Float64),
         ("circuit", DataType::String),
-        ("vocab", DataType::Float64),
+        ("vocab", DataType::Int64),
         ("replicate", DataType::Int64),
         ("layer", DataType::Int64),
         ("score", DataType::String),

@@ -1,7 +1,8 @@
 //! Whether one value fits, and what a schema asks for in words.
 
-use crate::experiment::diagnostic::{Diagnostic, closest, list};
+use crate::experiment::diagnostic::{Diagnostic, list};
 use crate::experiment::yaml::{Node, Value as Yaml};
+use crate::names::closest;
 use serde_json::Value as Json;
 
 /// Whether the value itself fits: its type, its range, its length. Not what is inside it.

@@ -2,8 +2,9 @@
 
 use super::expected::{either, fits, has_type, texts};
 use super::{Place, Validator};
-use crate::experiment::diagnostic::{Diagnostic, closest, list};
+use crate::experiment::diagnostic::{Diagnostic, list};
 use crate::experiment::yaml::{Node, Value as Yaml};
+use crate::names::closest;
 use serde_json::Value as Json;
 
 impl Validator {

@@ -12,6 +12,7 @@ pub use wired::Wired;
 use super::{ModelConfig, Transformer};
 use crate::kind;
 use crate::kind::Kind;
+use crate::names::closest;
 use crate::stream::Stream;
 use crate::{Error, Result};
 use std::fmt::Debug;
@@ -64,9 +65,7 @@ const MAX_WEIGHTS: u128 = 1 << 40;
 fn checked(config: ModelConfig) -> Result<ModelConfig> {
     config.check()?;
     let ModelConfig { n_layers, n_heads, d_model, d_head, d_vocab, n_ctx, .. } = config;
-    let product = |factors: &[usize]| factors.iter().fold(1u128, |all, &factor| all.saturating_mul(factor as u128));
-    let stream = product(&[d_vocab, d_model, 2]).saturating_add(product(&[n_ctx, d_model]));
-    let weights = stream.saturating_add(product(&[4, n_layers, n_heads, d_model, d_head]));
+    let weights = config.n_params();
     if weights > MAX_WEIGHTS {
         let text = format!(
             "the model would have {weights} weights (n_layers {n_layers}, n_heads {n_heads}, d_model {d_model}, d_head {d_head}, \
@@ -77,18 +76,9 @@ fn checked(config: ModelConfig) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// The candidate that `name` may be a misspelling of.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
-        .min()
-        .filter(|&(distance, candidate)| distance <= (candidate.chars().count() / 3).max(1))
-        .map(|(_, candidate)| candidate)
-}
-
 /// "; did you mean `x`?" for the nearest candidate, or nothing.
 fn did_you_mean<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, candidates).map(|candidate| format!("; did you mean `{candidate}`?")).unwrap_or_default()
+    closest(name, &candidates.collect::<Vec<_>>()).map(|candidate| format!("; did you mean `{candidate}`?")).unwrap_or_default()
 }
 
 #[cfg(test)]

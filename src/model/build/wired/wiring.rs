@@ -1,7 +1,8 @@
 //! From names to coordinates: the circuit that a text describes, checked.
 
 use super::language::{Circuit, HeadSpec, Move, Read, Size, SizeOf};
-use crate::model::build::{did_you_mean, nearest};
+use crate::model::build::did_you_mean;
+use crate::names::closest;
 use crate::{Error, Result};
 use indexmap::IndexMap;
 use std::ops::Range;
@@ -187,7 +188,7 @@ fn lay_out(residual: &IndexMap<String, Size>, vocab: usize, context: usize) -> R
     }
     for (name, user) in [(TOKEN, "W_E writes"), (OUTPUT, "W_U reads")] {
         if !subspaces.contains_key(name) {
-            let near = nearest(name, subspaces.keys().map(String::as_str));
+            let near = closest(name, &subspaces.keys().map(String::as_str).collect::<Vec<_>>());
             let hint = near.map(|near| format!("; should `{near}` be called so?")).unwrap_or_default();
             return Err(Error::parameter("residual", format!("there is no `{name}`, the subspace that {user}{hint}")));
         }
