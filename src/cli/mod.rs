@@ -78,6 +78,9 @@ struct RunArgs {
     overrides: Overrides,
     #[command(flatten)]
     threads: Threads,
+    /// Compute everything anew, whatever earlier runs have left; so far, every run does
+    #[arg(long)]
+    force: bool,
     /// Say nothing but errors and failed claims
     #[arg(long, short)]
     quiet: bool,
