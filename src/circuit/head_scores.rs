@@ -152,9 +152,13 @@ impl Sums {
 /// Total attention of a pattern, and what of it lies neither in column 0 nor on the diagonal. The latter is summed by itself: as a
 /// difference it would be noise for a head that attends to little else than itself.
 fn totals(pattern: ArrayView2<f32>) -> (f64, f64) {
-    let all = pattern.iter().map(|&v| f64::from(v)).sum();
-    let inside = pattern.indexed_iter().filter(|((i, j), _)| 0 < *j && j < i).map(|(_, &v)| f64::from(v)).sum();
-    (all, inside)
+    let sum = |values: ArrayView1<f32>| values.iter().map(|&v| f64::from(v)).sum::<f64>();
+    let rows = pattern.rows().into_iter().enumerate();
+    rows.fold((0.0, 0.0), |(all, inside), (i, row)| {
+        let of_row = if i > 1 { sum(row.slice(s![1..i])) } else { 0.0 };
+        let edge = f64::from(row[0]) + if i > 0 { f64::from(row[i]) } else { 0.0 };
+        (all + of_row + edge, inside + of_row)
+    })
 }
 
 impl Convention {

@@ -162,17 +162,22 @@ impl Transformer {
         let block = &self.blocks[layer];
         let n = x.nrows() / b;
 
+        // With patterns given, queries and keys are not needed.
+        let first = if given.is_some() { 2 } else { 0 };
+        let w_qkv = block.w_qkv.slice(s![.., first * width..]);
         let mut qkv = if self.config.normalization == Normalization::None {
-            x.dot(&block.w_qkv)
+            x.dot(&w_qkv)
         } else {
             let mut normed = x.clone();
             self.normalize(&mut normed, block.ln.as_ref());
-            normed.dot(&block.w_qkv)
+            normed.dot(&w_qkv)
         };
         if let Some(b_qkv) = &block.b_qkv {
-            qkv += b_qkv;
+            qkv += &b_qkv.slice(s![first * width..]);
         }
-        self.place(layer, n, &mut qkv);
+        if given.is_none() {
+            self.place(layer, n, &mut qkv);
+        }
 
         let mut z = Array2::<f32>::zeros((b * n, width));
         let square = |wanted: bool| wanted.then(|| Array4::<f32>::zeros((b, n_heads, n, n)));
@@ -181,7 +186,7 @@ impl Transformer {
             let rows = sequence * n..(sequence + 1) * n;
             for head in 0..n_heads {
                 let part = |which: usize| {
-                    let start = which * width + head * d_head;
+                    let start = (which - first) * width + head * d_head;
                     qkv.slice(s![rows.clone(), start..start + d_head])
                 };
                 let mut z = z.slice_mut(s![rows.clone(), head * d_head..(head + 1) * d_head]);
