@@ -8,7 +8,7 @@ use attn_circuits::circuit::composition::{Channel, composition};
 use attn_circuits::circuit::loss::predictions;
 use attn_circuits::input::TokenBatch;
 use attn_circuits::linalg::LowRank;
-use attn_circuits::measure::MEASURES;
+use attn_circuits::measure::{MEASURES, Subject};
 use attn_circuits::model::{HeadId, Keep, ModelConfig, Transformer, Weights};
 use attn_circuits::stream::Stream;
 use common::{config, gaussian, random_weights, rebased, rotated, rotation};
@@ -147,10 +147,10 @@ proptest! {
         for kind in MEASURES {
             let measure = (kind.parse)(json!({})).unwrap();
             let input = measure.needs_input().then_some(&batch);
-            let table = measure.compute(&original, input).unwrap();
+            let table = measure.compute(&Subject::new(&original, input)).unwrap();
             prop_assert_eq!(table.schema().as_ref(), &measure.columns());
-            assert_same_table(kind.name, &table, &measure.compute(&turned, input).unwrap(), 2e-3);
-            assert_same_table(kind.name, &table, &measure.compute(&rebased, input).unwrap(), 2e-3);
+            assert_same_table(kind.name, &table, &measure.compute(&Subject::new(&turned, input)).unwrap(), 2e-3);
+            assert_same_table(kind.name, &table, &measure.compute(&Subject::new(&rebased, input)).unwrap(), 2e-3);
         }
         for id in config.heads() {
             let expected = spectrum(&original, id);

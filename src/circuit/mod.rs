@@ -4,3 +4,4 @@ pub mod ablation;
 pub mod composition;
 pub mod head_scores;
 pub mod loss;
+pub mod weights;

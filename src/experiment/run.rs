@@ -2,6 +2,7 @@ use super::present::present;
 use super::tables::{MODEL, REPLICATE};
 use super::{Cell, Experiment, FigureCell, Input, Instance, MeasureCell};
 use crate::input::{InputContext, TokenBatch};
+use crate::measure::Subject;
 use crate::model::Transformer;
 use crate::model::build::BuildContext;
 use crate::query::{self, Tables};
@@ -148,7 +149,7 @@ fn measure(experiment: &Experiment, progress: &dyn Progress) -> Result<HashMap<u
         let model = instance.variant.builder.build(&BuildContext { base: experiment.base(), stream })?;
         let mut tables = Vec::new();
         for (index, cell) in cells.iter().filter(|(_, cell)| uses(instance, cell)) {
-            tables.push((*index, measure_one(instance, cell, &model, &inputs)?));
+            tables.push((*index, measure_one((instance, experiment.seed), cell, &model, &inputs)?));
             progress.step(&format!("{} of {}", cell.name, instance.name));
         }
         Ok(tables)
@@ -178,9 +179,19 @@ fn key_names(schema: &Schema) -> impl Iterator<Item = &str> {
     schema.iter_names().take(last + 1).map(|name| name.as_str())
 }
 
-fn measure_one<'a>(instance: &Instance, cell: &'a MeasureCell, model: &Transformer, inputs: &Inputs<'a>) -> Result<DataFrame> {
+fn measure_one<'a>(
+    (instance, seed): (&Instance, u64),
+    cell: &'a MeasureCell,
+    model: &Transformer,
+    inputs: &Inputs<'a>,
+) -> Result<DataFrame> {
     let batch = cell.input.as_deref().map(|name| inputs.get(name, model.config().d_vocab)).transpose()?;
-    let values = cell.measure.compute(model, batch.as_deref())?;
+    let values = cell.measure.compute(&Subject {
+        model,
+        input: batch.as_deref(),
+        origin: Some(instance.variant.builder.as_ref()),
+        stream: Stream::new(seed).child("cells").child(&cell.name),
+    })?;
     let rows = values.height();
     let mut columns = Vec::with_capacity(cell.schema.len());
     for name in key_names(&cell.schema) {

@@ -4,7 +4,7 @@ use super::{Experiment, LoadOptions, Registries, load_str};
 use crate::figure::{Drawing, Figure};
 use crate::input::{InputContext, InputKind, InputShape, TokenBatch};
 use crate::kind::{Described, Kind};
-use crate::measure::{Cost, Measure};
+use crate::measure::{Cost, Measure, Subject};
 use crate::model::build::{BuildContext, ModelKind};
 use crate::model::{ModelConfig, Normalization, Positions, Transformer};
 use crate::{Error, Result, kind};
@@ -195,7 +195,7 @@ impl Measure for Scores {
         Cost { rows: model.n_layers, bytes: 64 }
     }
 
-    fn compute(&self, _: &Transformer, _: Option<&TokenBatch>) -> Result<DataFrame> {
+    fn compute(&self, _: &Subject) -> Result<DataFrame> {
         Err(Error::invalid("scores are not computed"))
     }
 }
@@ -223,7 +223,7 @@ impl Measure for Spectrum {
         Cost { rows: model.d_vocab.saturating_mul(model.d_vocab), bytes: 0 }
     }
 
-    fn compute(&self, _: &Transformer, _: Option<&TokenBatch>) -> Result<DataFrame> {
+    fn compute(&self, _: &Subject) -> Result<DataFrame> {
         Err(Error::invalid("spectra are not computed"))
     }
 }

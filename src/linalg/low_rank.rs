@@ -110,6 +110,17 @@ impl LowRank {
         eigenvalues(self.b.dot(&self.a).view())
     }
 
+    /// `B M A`, `[k, k]`: its eigenvalues are those of the product closed to a loop by `M`, `[p, m]`, apart from zeros.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the shapes do not fit.
+    pub fn closed_by(&self, matrix: ArrayView2<f64>) -> Result<Array2<f64>> {
+        if matrix.dim() != (self.b.ncols(), self.a.nrows()) {
+            return Err(Error::invalid(format!("{:?} cannot be closed by {:?}", self.dim(), matrix.dim())));
+        }
+        Ok(self.b.dot(&matrix).dot(&self.a))
+    }
+
     /// `tr A B = Σ A ∘ Bᵀ`.
     ///
     /// # Errors

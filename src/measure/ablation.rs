@@ -1,10 +1,10 @@
 use super::columns::{INTEGER, NUMBER, TEXT, groups, heads, integer, schema};
-use super::{Cost, Measure};
+use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::ablation::{Ablation as Intervention, Method, Patterns, ablate};
-use crate::input::{InputShape, TokenBatch};
+use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::{ModelConfig, Transformer};
+use crate::model::ModelConfig;
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -125,8 +125,9 @@ impl Measure for Ablation {
         Cost { rows, bytes: super::chunk_bytes(model, input).saturating_mul(2) }
     }
 
-    fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
-        let batch = super::required(input)?;
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let model = subject.model;
+        let batch = subject.required_input()?;
         let interventions = self.interventions(model.config())?;
         let found = ablate(model, batch, &interventions)?;
         let clean = found.clean.by_repeat(batch.repeats());

@@ -1,9 +1,9 @@
 use super::columns::{INTEGER, NUMBER, heads, indices, integer, schema};
-use super::{Cost, Measure};
+use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::input::{InputShape, TokenBatch};
 use crate::kind::Described;
-use crate::model::{Keep, ModelConfig, Transformer};
+use crate::model::{Keep, ModelConfig};
 use ndarray::{Axis, s};
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
@@ -68,8 +68,9 @@ impl Measure for Attention {
         Cost { rows, bytes }
     }
 
-    fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
-        let batch = super::required(input)?;
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let model = subject.model;
+        let batch = subject.required_input()?;
         let heads = heads(model.config(), self.heads.as_deref())?;
         let sequences = indices("sequences", batch.sequences(), Some(&self.sequences))?;
         let tokens = batch.tokens().select(Axis(0), &sequences);

@@ -1,10 +1,10 @@
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
-use super::{Cost, Measure};
+use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::composition::composition;
-use crate::input::{InputShape, TokenBatch};
+use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::{ModelConfig, Transformer};
+use crate::model::ModelConfig;
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -51,7 +51,8 @@ impl Measure for Composition {
         Cost { rows, bytes: factor.saturating_mul(model.n_layers).saturating_mul(model.n_heads) }
     }
 
-    fn compute(&self, model: &Transformer, _: Option<&TokenBatch>) -> Result<DataFrame> {
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let model = subject.model;
         let all = composition(model)?;
         let number = |of: fn(&crate::circuit::composition::CompositionValue) -> Option<f64>| {
             all.iter().map(|pair| pair.value.as_ref().and_then(of)).collect::<Vec<_>>()

@@ -1,10 +1,10 @@
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
-use super::{Cost, Measure};
+use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::head_scores::{SCORES, head_scores};
-use crate::input::{InputShape, TokenBatch};
+use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::{ModelConfig, Transformer};
+use crate::model::ModelConfig;
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -49,8 +49,9 @@ impl Measure for HeadScores {
         Cost { rows: heads.saturating_mul(SCORES.len()), bytes: super::chunk_bytes(model, input) }
     }
 
-    fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
-        let scores = head_scores(model, super::required(input)?)?;
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let model = subject.model;
+        let scores = head_scores(model, subject.required_input()?)?;
         let rows: Vec<_> = model.config().heads().flat_map(|id| scores.iter().map(move |score| (id, score))).collect();
         Ok(df!(
             "layer" => rows.iter().map(|(id, _)| integer(id.layer)).collect::<Vec<_>>(),

@@ -1,9 +1,9 @@
 use super::columns::{INTEGER, NUMBER, indices, integer, schema};
-use super::{Cost, Measure};
+use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::input::{InputShape, TokenBatch};
 use crate::kind::Described;
-use crate::model::{Keep, ModelConfig, Transformer};
+use crate::model::{Keep, ModelConfig};
 use ndarray::Axis;
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
@@ -52,8 +52,9 @@ impl Measure for Logits {
         Cost { rows: sequences.saturating_mul(positions).saturating_mul(model.d_vocab), bytes }
     }
 
-    fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
-        let batch = super::required(input)?;
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let model = subject.model;
+        let batch = subject.required_input()?;
         let sequences = indices("sequences", batch.sequences(), self.sequences.as_deref())?;
         let positions = indices("positions", batch.length(), self.positions.as_deref())?;
         let tokens = batch.tokens().select(Axis(0), &sequences);

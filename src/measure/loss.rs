@@ -1,10 +1,10 @@
 use super::columns::{INTEGER, NUMBER, integer, schema};
-use super::{Cost, Measure};
+use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::loss::loss;
-use crate::input::{InputShape, TokenBatch};
+use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::{ModelConfig, Transformer};
+use crate::model::ModelConfig;
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,8 +36,9 @@ impl Measure for Loss {
         Cost { rows: input.map_or(0, |input| input.length.saturating_sub(1)), bytes: super::chunk_bytes(model, input) }
     }
 
-    fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame> {
-        let batch = super::required(input)?;
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let model = subject.model;
+        let batch = subject.required_input()?;
         let by_position = loss(model, batch)?;
         let positions = 0..by_position.loss.len();
         let repeat = |position| batch.repeats().and_then(|repeats| repeats.of(position)).map(integer);

@@ -18,7 +18,9 @@ pub use loss::Loss;
 use crate::input::{InputShape, TokenBatch};
 use crate::kind;
 use crate::kind::Kind;
+use crate::model::build::ModelKind;
 use crate::model::{Keep, ModelConfig, Transformer};
+use crate::stream::Stream;
 use crate::{Error, Result};
 use polars::prelude::{DataFrame, Schema};
 use std::fmt::Debug;
@@ -51,7 +53,32 @@ pub trait Measure: Send + Sync + Debug {
     ///
     /// # Errors
     /// Whatever the parameters and the model do not allow.
-    fn compute(&self, model: &Transformer, input: Option<&TokenBatch>) -> Result<DataFrame>;
+    fn compute(&self, subject: &Subject) -> Result<DataFrame>;
+}
+
+/// What a measure looks at: one model, and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// The model.
+    pub model: &'a Transformer,
+    /// The tokens that it reads, for a measure that needs an input.
+    pub input: Option<&'a TokenBatch>,
+    /// The parameters that the model was built from, where they are known: theory starts from them.
+    pub origin: Option<&'a dyn ModelKind>,
+    /// The stream of the measure's own random draws: one for each cell, the same for all its models.
+    pub stream: Stream,
+}
+
+impl<'a> Subject<'a> {
+    /// A model that is measured outside of an experiment.
+    pub fn new(model: &'a Transformer, input: Option<&'a TokenBatch>) -> Self {
+        Self { model, input, origin: None, stream: Stream::new(0) }
+    }
+
+    /// The input of a measure that needs one.
+    fn required_input(&self) -> Result<&'a TokenBatch> {
+        self.input.ok_or_else(|| Error::invalid("this measure needs an input"))
+    }
 }
 
 /// What one model's table costs, estimated before the run.
@@ -72,10 +99,6 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Logits),
     kind!(dyn Measure, Loss),
 ];
-
-fn required(input: Option<&TokenBatch>) -> Result<&TokenBatch> {
-    input.ok_or_else(|| Error::invalid("this measure needs an input"))
-}
 
 /// Bytes of a forward pass that keeps `keep` of all sequences of `input`.
 fn pass_bytes(model: &ModelConfig, input: &InputShape, keep: Keep) -> usize {
