@@ -3,11 +3,14 @@
 mod config;
 mod weights;
 
+use super::draw::haar;
 use super::{BuildContext, ModelKind};
 use crate::kind::Described;
-use crate::model::{ModelConfig, Transformer};
+use crate::model::{ModelConfig, Transformer, Weights};
+use crate::stream::Stream;
 use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
+use ndarray::Axis;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,11 @@ pub struct Import {
     /// The configuration; relative to the experiment file. Default: `config.json` beside the weights.
     #[serde(default)]
     pub config: Option<PathBuf>,
+    /// A null model: every head is turned in the stream by a random rotation of its own (uniform, by Haar's measure). What a head is
+    /// by itself stays (the singular values and eigenvalues of `W_QK` and `W_OV`); how heads lie to each other, to the embedding
+    /// and to the unembedding is left to chance.
+    #[serde(default)]
+    pub scramble: bool,
 }
 
 impl Described for Import {
@@ -62,12 +70,31 @@ impl ModelKind for Import {
         let file = TensorFile::open(&weights)?;
         let tensors = file.tensors()?;
         weights::check_header(&weights, &tensors, &config)?;
-        let read = weights::read(&weights, &tensors, &config)?;
+        let mut read = weights::read(&weights, &tensors, &config)?;
+        if self.scramble {
+            scramble(&mut read, &context.stream.child("scramble"));
+        }
         Transformer::new(config, read).map_err(|error| Error::file(&weights, error.to_string()))
     }
 
     fn is_random(&self) -> bool {
-        false
+        self.scramble
+    }
+}
+
+/// Turns every head by a rotation of its own: `W_Q, W_K, W_V → R W`, `W_O → W_O Rᵀ`.
+fn scramble(weights: &mut Weights, stream: &Stream) {
+    let d_model = weights.w_e.ncols();
+    for (layer, block) in weights.blocks.iter_mut().enumerate() {
+        for head in 0..block.w_q.len_of(Axis(0)) {
+            let turn = haar(d_model, d_model, &mut stream.rng(format!("{layer}.{head}"))).mapv(|v| v as f32);
+            for w in [&mut block.w_q, &mut block.w_k, &mut block.w_v] {
+                let turned = turn.dot(&w.index_axis(Axis(0), head));
+                w.index_axis_mut(Axis(0), head).assign(&turned);
+            }
+            let turned = block.w_o.index_axis(Axis(0), head).dot(&turn.t());
+            block.w_o.index_axis_mut(Axis(0), head).assign(&turned);
+        }
     }
 }
 

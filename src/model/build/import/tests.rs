@@ -16,7 +16,7 @@ fn fixture() -> PathBuf {
 }
 
 fn import(folder: &Path) -> Result<Transformer> {
-    let kind = Import { weights: "weights.safetensors".into(), config: None };
+    let kind = Import { weights: "weights.safetensors".into(), config: None, scramble: false };
     let config = kind.config(folder)?;
     let model = kind.build(&BuildContext { base: folder, stream: Stream::new(0) })?;
     assert_eq!(model.config(), &config);
@@ -46,7 +46,7 @@ fn copy(settings: &Value, tensors: &[(&str, Option<TensorView>)]) -> tempfile::T
 
 fn error(settings: &Value, tensors: &[(&str, Option<TensorView>)]) -> String {
     let folder = copy(settings, tensors);
-    let kind = Import { weights: "weights.safetensors".into(), config: None };
+    let kind = Import { weights: "weights.safetensors".into(), config: None, scramble: false };
     kind.config(folder.path()).unwrap_err().to_string()
 }
 
@@ -262,4 +262,36 @@ fn the_exported_configuration_is_the_one_that_was_imported() {
     export(&import(&fixture()).unwrap(), folder.path()).unwrap();
     let read = |folder: &Path| -> Value { serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap() };
     assert_eq!(read(folder.path()), read(&fixture()));
+}
+
+/// Each head keeps its spectra, and no two heads their relation.
+#[test]
+fn a_scrambled_model_keeps_what_a_head_is_by_itself() {
+    use crate::linalg::LowRank;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/two_layer");
+    let build = |scramble: bool, seed: u64| {
+        let kind = Import { weights: "weights.safetensors".into(), config: None, scramble };
+        kind.build(&BuildContext { base: &folder, stream: Stream::new(seed) }).unwrap()
+    };
+    let circuits = |model: &Transformer, id: HeadId| {
+        let head = model.head(id);
+        [LowRank::from_f32(head.w_v, head.w_o).unwrap(), LowRank::from_f32(head.w_q, head.w_k.t()).unwrap()]
+    };
+    let (plain, scrambled) = (build(false, 0), build(true, 0));
+    for id in plain.config().heads() {
+        for (found, expected) in circuits(&scrambled, id).iter().zip(&circuits(&plain, id)) {
+            assert!((found.trace().unwrap() - expected.trace().unwrap()).abs() < 1e-4);
+            for (found, expected) in found.singular_values().unwrap().iter().zip(expected.singular_values().unwrap()) {
+                assert!((found - expected).abs() < 1e-5 * (1.0 + expected), "{found} {expected}");
+            }
+        }
+    }
+    let composed = |model: &Transformer| {
+        let [ov, _] = circuits(model, HeadId::new(0, 0));
+        let [_, qk] = circuits(model, HeadId::new(1, 0));
+        ov.then(&qk.t()).unwrap().norm()
+    };
+    assert!((composed(&scrambled) / composed(&plain) - 1.0).abs() > 1e-3);
+    assert_ne!(composed(&scrambled), composed(&build(true, 1)));
+    assert_eq!(composed(&scrambled), composed(&build(true, 0)));
 }
