@@ -59,7 +59,7 @@ pub enum Circuit {
 /// let model = Transformer::new(config, weights)?;
 /// let circuits = Circuits::new(&model);
 /// let copying = Circuit::FullOv(HeadId::new(0, 0));
-/// assert_eq!(circuits.low_rank(copying)?.dense(), Array2::eye(3) * 2.0);
+/// assert_eq!(circuits.low_rank(copying)?.dense(), Array2::<f64>::eye(3) * 2.0);
 /// assert_eq!(circuits.eigenvalues(copying)?[0].re, 2.0);
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
