@@ -70,7 +70,7 @@ fn both_induction_circuits_are_right_at_39_of_39_positions() {
 
 #[test]
 fn a_longer_prefix_is_right_from_the_second_repeated_token_on() {
-    let found = loss(&wired("two-token-prefix"), &repeated()).unwrap();
+    let found = loss(&wired("n-token-prefix"), &repeated()).unwrap();
     assert!(found.accuracy.slice(s![22..]).iter().all(|&accuracy| accuracy == 1.0), "{}", found.accuracy);
 }
 
@@ -112,7 +112,7 @@ fn composition_of_the_wired_pairs_is_known() {
     for channel in [k, v] {
         assert_near(composed(&wired("pointer-arithmetic"), channel, FIRST, SECOND).score, 0.0, 1e-6);
     }
-    let prefix = wired("two-token-prefix");
+    let prefix = wired("n-token-prefix");
     for from in [FIRST, HeadId::new(0, 1)] {
         assert_near(composed(&prefix, k, from, SECOND).score, root(2 * V), 1e-6);
     }

@@ -7,7 +7,7 @@ use crate::input::INPUTS;
 use crate::kind::Kind;
 use crate::measure::MEASURES;
 use crate::model::build::MODELS;
-use crate::model::build::wired::circuits::CIRCUITS;
+use crate::model::build::wired::circuits::{CIRCUITS, Number, Preset};
 use crate::names::closest;
 use crate::{Error, Result};
 use serde_json::Value;
@@ -78,20 +78,27 @@ fn first_sentence(doc: &str) -> String {
     paragraph.split_once(". ").map_or(paragraph.trim_end_matches('.'), |(sentence, _)| sentence).to_string()
 }
 
-/// Explains `[NAME]`, `[circuit, NAME]`, or `[measure, NAME]` and the like.
+/// Explains `[NAME]`, `[circuit, NAME]`, `[circuit, NAME, n]`, or `[measure, NAME]` and the like.
 ///
 /// # Errors
 /// [`Error::Invalid`] if nothing is called that.
 pub(super) fn describe(words: &[String]) -> Result<String> {
+    if let [category, name, n] = words
+        && category == "circuit"
+        && let Some(preset) = Preset::find(name)
+    {
+        let n = n.parse().map_err(|_| Error::invalid(format!("the number of a circuit must be a whole number, not `{n}`")))?;
+        return circuit(preset, Some(n));
+    }
     let (category, name) = match words {
         [category, name] => (Some(category.as_str()), name.as_str()),
         [name] => (None, name.as_str()),
         _ => (None, ""),
     };
     if matches!(category, None | Some("circuit"))
-        && let Some(preset) = CIRCUITS.iter().find(|preset| preset.name == name)
+        && let Some(preset) = Preset::find(name)
     {
-        return Ok(format!("# {}\n{}", preset.description.trim().replace('\n', "\n# "), preset.text));
+        return circuit(preset, None);
     }
     let entries = entries();
     let wanted = |entry: &&Entry| entry.name == name && category.is_none_or(|category| category == entry.category);
@@ -102,6 +109,15 @@ pub(super) fn describe(words: &[String]) -> Result<String> {
         return Err(Error::invalid(format!("nothing is called `{}`; {hint}", words.join(" "))));
     }
     Ok(found.into_iter().map(card).collect::<Vec<_>>().join("\n"))
+}
+
+/// The text of a preset, as it can be pasted into a file.
+fn circuit(preset: &Preset, n: Option<usize>) -> Result<String> {
+    let mut text = format!("# {}\n", preset.description);
+    if let Some(Number { counts, default, .. }) = &preset.n {
+        let _ = writeln!(text, "# n: number of {counts}, here {}; default {default}", n.unwrap_or(*default));
+    }
+    Ok(text + &preset.text(n)?)
 }
 
 fn card(entry: &Entry) -> String {

@@ -37,8 +37,8 @@ enum Command {
     List,
     /// Explain one of them: what it is, its parameters, an example
     Describe {
-        /// A name that `list` shows; `circuit NAME` prints a wired circuit as YAML
-        #[arg(required = true, num_args = 1..=2, value_name = "NAME")]
+        /// A name that `list` shows; `circuit NAME` prints a wired circuit as YAML, `circuit NAME 3` one with `n: 3`
+        #[arg(required = true, num_args = 1..=3, value_name = "NAME")]
         name: Vec<String>,
     },
     /// Write a model as safetensors and config.json, in TransformerLens' names

@@ -53,13 +53,24 @@ pub struct HeadSpec {
     #[serde(default = "default_sharpness")]
     #[schemars(range(min = -1e6, max = 1e6))]
     pub sharpness: f64,
+    /// A resting place: what is added to the score of the start token (token 0), wherever the head looks from. Below
+    /// `sharpness`, so that the head attends there when nothing matches. Nothing is moved from there: the coordinate 0 of the
+    /// value (the start token, the first position) is left out. Null: no resting place.
+    #[serde(default)]
+    #[schemars(range(min = -1e6, max = 1e6))]
+    pub rest: Option<f64>,
+    /// What is added to the score of the own position; a negative number keeps a head from attending to itself. It needs the
+    /// subspace `position`. Null: nothing.
+    #[serde(default)]
+    #[schemars(range(min = -1e6, max = 1e6))]
+    pub current: Option<f64>,
 }
 
 fn default_sharpness() -> f64 {
     20.0
 }
 
-/// A subspace to read, perhaps shifted.
+/// A subspace to read, perhaps shifted or mapped.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Read {
@@ -68,6 +79,24 @@ pub struct Read {
     /// Turns the one-hot vector of i into that of i + shift; what falls off either end becomes zero.
     #[serde(default)]
     pub shift: i64,
+    /// Instead of a shift, what each one-hot vector counts as: `{ 2: 1 }` reads 2 as 1 and everything else as nothing.
+    #[serde(default)]
+    pub map: Option<TokenMap>,
+}
+
+/// What one-hot vectors (tokens, say) are read as: every one that is not listed as nothing.
+pub type TokenMap = IndexMap<String, Targets>;
+
+/// What one one-hot vector is read as.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Targets {
+    /// As another one.
+    One(usize),
+    /// As the sum of several.
+    Several(#[schemars(length(min = 1))] Vec<usize>),
+    /// As a sum with weights: `{ 5: 1.0, 6: -0.5 }`.
+    Weighted(#[schemars(length(min = 1))] IndexMap<String, f64>),
 }
 
 /// One name, or several.
@@ -105,6 +134,9 @@ pub struct Move {
     /// Turns the one-hot vector of i into that of i + shift; what falls off either end becomes zero.
     #[serde(default)]
     pub shift: i64,
+    /// Instead of a shift, what each one-hot vector is moved as: `{ 1: [4, 5] }` moves 1 as 4 and 5, and nothing else.
+    #[serde(default)]
+    pub map: Option<TokenMap>,
 }
 
 fn default_scale() -> f64 {

@@ -1,6 +1,6 @@
 //! The weights of a wired model in double precision, head by head, until the last deviation is applied.
 
-use super::wiring::{OUTPUT, POSITION, Reading, TOKEN, WiredHead, Wiring};
+use super::wiring::{OUTPUT, POSITION, TOKEN, WiredHead, Wiring};
 use crate::model::{BlockWeights, Weights};
 use ndarray::{Array2, Array3, Axis, Zip};
 use std::ops::Range;
@@ -49,9 +49,9 @@ impl HeadMatrices {
     fn wired(head: &WiredHead, d_model: usize, d_head: usize) -> Self {
         let mut matrices = Self::zeros(d_model, d_head);
         // The model divides scores by √k, so the query carries it.
-        read_into(&mut matrices.q, &head.query, head.sharpness * (d_head as f64).sqrt());
-        read_into(&mut matrices.k, &head.key, 1.0);
-        read_into(&mut matrices.v, &head.value, 1.0);
+        read_into(&mut matrices.q, head.query_triples(), (d_head as f64).sqrt());
+        read_into(&mut matrices.k, head.key_triples(), 1.0);
+        read_into(&mut matrices.v, head.value_triples(), 1.0);
         for (index, coordinate) in head.to_range.clone().enumerate() {
             matrices.o[(index, coordinate)] = head.scale;
         }
@@ -69,9 +69,9 @@ impl HeadMatrices {
     }
 }
 
-fn read_into(matrix: &mut Array2<f64>, reading: &Reading, value: f64) {
-    for (coordinate, index) in reading.pairs() {
-        matrix[(coordinate, index)] = value;
+fn read_into(matrix: &mut Array2<f64>, triples: Vec<(usize, usize, f64)>, factor: f64) {
+    for (coordinate, index, weight) in triples {
+        matrix[(coordinate, index)] = factor * weight;
     }
 }
 

@@ -6,8 +6,8 @@ mod language;
 mod matrices;
 mod wiring;
 
-pub use language::{HeadSpec, Move, Names, Read, Size, SizeOf};
-pub use wiring::{Layout, OUTPUT, POSITION, Reading, TOKEN, WiredHead, Wiring};
+pub use language::{HeadSpec, Move, Names, Read, Size, SizeOf, Targets, TokenMap};
+pub use wiring::{Current, Layout, OUTPUT, POSITION, Reading, Rest, TOKEN, Translation, WiredHead, Wiring};
 
 use super::{BuildContext, ModelKind, checked, did_you_mean};
 use crate::kind::Described;
@@ -43,6 +43,11 @@ pub struct Wired {
     #[serde(default)]
     #[schemars(schema_with = "circuits::name_schema")]
     pub circuit: Option<String>,
+    /// The number that some circuits have: of tokens of the prefix in `n-token-prefix`, say. `describe circuit NAME` says what
+    /// it counts, `describe circuit NAME 3` prints the text with 3.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub n: Option<usize>,
     /// The subspaces of the residual stream, in order: name and size, which is `vocab`, `context` or a number.
     #[serde(default)]
     pub residual: Option<IndexMap<String, Size>>,
@@ -105,7 +110,10 @@ impl Wired {
                     let listed = names.collect::<Vec<_>>().join(", ");
                     Error::parameter("circuit", format!("there is no circuit `{name}`{hint} (known: {listed})"))
                 })?;
-                preset.parse()
+                preset.parse(self.n)
+            }
+            _ if self.n.is_some() && self.circuit.is_none() => {
+                Err(Error::parameter("n", "n is a number of a circuit, and there is no `circuit` here"))
             }
             (None, Some(residual), Some(heads)) => Ok(Circuit { residual: residual.clone(), heads: heads.clone() }),
             (Some(_), _, _) => {
@@ -140,8 +148,8 @@ impl Wired {
         }
         let overrides = Overrides { sharpness: self.sharpness, output_scale: self.scale };
         let wiring = Wiring::resolve(&self.circuit()?, self.vocab, self.context, overrides).map_err(|error| match error {
-            // The place is in the text of the preset, not in the file.
-            Error::Parameter { message, .. } if self.circuit.is_some() => Error::parameter("circuit", message),
+            // The place is in the text of the preset, not in the file. There, `n` is the only one besides the name.
+            Error::Parameter { path, message } if self.circuit.is_some() && path != "n" => Error::parameter("circuit", message),
             other => other,
         })?;
         if let Some(compress) = self.compress

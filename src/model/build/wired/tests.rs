@@ -20,6 +20,10 @@ fn induction(overrides: Value) -> Wired {
     serde_json::from_value(value).unwrap()
 }
 
+fn induction_text() -> String {
+    Preset::find("induction").unwrap().text(None).unwrap()
+}
+
 fn build(kind: &Wired) -> Transformer {
     kind.build(&BuildContext { base: Path::new("."), stream: Stream::new(11).child("wired") }).unwrap()
 }
@@ -118,13 +122,73 @@ heads:
 
 #[test]
 fn pasting_the_text_of_a_preset_gives_the_same_model() {
-    let rest = json!({ "noise": 0.3, "rotate": true, "sharpness": 4.0, "scale": 3.0 });
     for preset in CIRCUITS {
-        let pasted = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\nrotate: true\nsharpness: 4\nscale: 3\n", preset.text));
-        let mut named = induction(rest.clone());
-        named.circuit = Some(preset.name.to_string());
-        assert_eq!(build(&pasted), build(&named), "{}", preset.name);
+        for n in [None, Some(1), Some(2), Some(3)] {
+            let possible = |n| preset.n.as_ref().is_some_and(|number| number.range.contains(&n));
+            if n.is_some_and(|n| !possible(n)) {
+                continue;
+            }
+            for (vocab, context) in [(10, 5), (13, 9)] {
+                let sizes = format!("vocab: {vocab}\ncontext: {context}\n");
+                for rest in ["", "noise: 0.3\nrotate: true\nsharpness: 4\nscale: 3\n"] {
+                    let pasted = parse(&format!("{}{sizes}{rest}", preset.text(n).unwrap()));
+                    let n = n.map(|n| format!("n: {n}\n")).unwrap_or_default();
+                    let named = parse(&format!("circuit: {}\n{n}{sizes}{rest}", preset.name));
+                    assert_eq!(build(&pasted), build(&named), "{} {n}", preset.name);
+                }
+            }
+        }
     }
+}
+
+#[test]
+fn a_map_reads_what_it_lists_and_nothing_else() {
+    let kind = parse(
+        "
+vocab: 4
+context: 4
+residual: { token: vocab, output: vocab }
+heads:
+  - layer: 0
+    query: { from: token, map: { 2: 1, 3: { '0': 0.5, '1': -2 } } }
+    key: { from: token, map: { 0: 0, 2: [0, 1] } }
+    value: { from: token, to: output, map: { 0: [2, 3] }, scale: 3 }
+    sharpness: 5
+",
+    );
+    let model = build(&kind);
+    let scores = qk(model.head(HeadId::new(0, 0))) / model.config().attn_scale;
+    let mut expected = Array2::zeros((8, 8));
+    // Token 2 is looked for as 1, which token 2 is at the source; token 3 as half a 0 less twice a 1.
+    for (query, key, value) in [(2, 2, 5.0), (3, 0, 2.5), (3, 2, 2.5 - 10.0)] {
+        expected[(query, key)] = value;
+    }
+    assert_near(&scores, &expected, 1e-5);
+    let mut expected = Array2::zeros((8, 8));
+    (expected[(0, 6)], expected[(0, 7)]) = (3.0, 3.0);
+    assert_near(&ov(model.head(HeadId::new(0, 0))), &expected, 1e-6);
+}
+
+#[test]
+fn rest_and_current_add_to_the_scores_of_two_places_and_nothing_is_moved_from_the_start() {
+    let text = |more: &str| {
+        let text = Preset::find("duplicate-token").unwrap().text(None).unwrap();
+        let text = text.split("    rest").next().unwrap().to_string();
+        build(&parse(&format!("{text}{more}vocab: 4\ncontext: 3\n")))
+    };
+    let (plain, rest) = (text(""), text("    rest: 7\n    current: -9\n"));
+    assert_eq!((plain.config().d_head, rest.config().d_head), (4, 4 + 1 + 3));
+    let head = HeadId::new(0, 0);
+    let scores = |model: &Transformer| qk(model.head(head)) / model.config().attn_scale;
+    let mut expected = scores(&plain);
+    // `token` is 0..4, `position` 4..7.
+    expected.slice_mut(s![0..4, 0]).mapv_inplace(|score| score + 7.0);
+    (4..7).for_each(|position| expected[(position, position)] -= 9.0);
+    assert_near(&scores(&rest), &expected, 1e-5);
+    let mut expected = ov(plain.head(head));
+    assert!(expected[(0, 7)] == 10.0);
+    expected[(0, 7)] = 0.0;
+    assert_near(&ov(rest.head(head)), &expected, 1e-6);
 }
 
 #[test]
@@ -196,7 +260,7 @@ fn noise_has_the_stated_relative_size_in_every_matrix() {
 
 #[test]
 fn a_head_of_zeros_gets_no_noise() {
-    let mut kind = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 1\n", CIRCUITS[0].text));
+    let mut kind = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 1\n", induction_text()));
     kind.heads.as_mut().unwrap()[1].layer = 2;
     let model = build(&kind);
     let head = model.head(HeadId::new(1, 0));
@@ -219,7 +283,7 @@ fn deviations_do_not_disturb_each_other() {
     assert_ne!(both.head(HeadId::new(0, 1)).w_q, both.head(HeadId::new(0, 2)).w_q);
 
     // No two heads share a draw.
-    let mut twins = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\n", CIRCUITS[0].text));
+    let mut twins = parse(&format!("{}vocab: 7\ncontext: 5\nnoise: 0.3\n", induction_text()));
     let mut twin = twins.heads.as_ref().unwrap()[0].clone();
     twin.name = None;
     twins.heads.as_mut().unwrap().push(twin);
@@ -290,7 +354,7 @@ fn replicates_differ_exactly_where_something_is_random() {
 
 /// The preset spelt out with one place changed.
 fn changed(from: &str, to: &str) -> Wired {
-    let text = format!("{}vocab: 7\ncontext: 5\n", CIRCUITS[0].text);
+    let text = format!("{}vocab: 7\ncontext: 5\n", induction_text());
     assert!(text.contains(from), "{from}");
     parse(&text.replacen(from, to, 1))
 }
@@ -356,7 +420,8 @@ fn errors_name_the_place_and_what_is_there() {
             induction(json!({ "circuit": "inducton" })),
             "circuit",
             "there is no circuit `inducton`; did you mean `induction`? \
-             (known: induction, pointer-arithmetic, previous-of-previous, two-token-prefix)",
+             (known: copying, duplicate-token, induction, induction-with-rest, n-back, n-token-prefix, pointer-arithmetic, \
+             previous-of-previous, skip-trigram, skip-trigram-bug, tokenization)",
         ),
         (
             induction(json!({ "heads": [] })),
@@ -375,6 +440,80 @@ fn errors_name_the_place_and_what_is_there() {
              nothing would be left",
         ),
         (induction(json!({ "vocab": 0 })), "vocab", "vocab must be at least 1"),
+        (
+            induction(json!({ "n": 2 })),
+            "n",
+            "the circuit `induction` has no `n`: leave it out (those that have one: `n-back`, `n-token-prefix`, \
+             `skip-trigram-bug`, `tokenization`)",
+        ),
+        (
+            induction(json!({ "circuit": "skip-trigram-bug", "n": 3 })),
+            "n",
+            "n, the number of heads of `skip-trigram-bug`, must lie between 1 and 2, and is 3",
+        ),
+        (
+            induction(json!({ "circuit": "tokenization", "n": 3 })),
+            "circuit",
+            "head `second-half` (heads[0]) maps 8, but `token` has 7 dimensions, counted from 0",
+        ),
+        (
+            parse(&format!("{}vocab: 7\ncontext: 5\nn: 2\n", induction_text())),
+            "n",
+            "n is a number of a circuit, and there is no `circuit` here",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: { 7: 1 } }"),
+            "heads[1].query.map.7",
+            "head `induction` (heads[1]) maps 7, but `token` has 7 dimensions, counted from 0",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: { 1: [2, 9] } }"),
+            "heads[1].query.map.1",
+            "head `induction` (heads[1]) maps 9, but `token` has 7 dimensions, counted from 0",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: { 1: [2, 3, 2] } }"),
+            "heads[1].query.map",
+            "head `induction` (heads[1]) maps 1 to 2 twice: give it a weight, `1: { 2: 2 }`",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: { in: 1 } }"),
+            "heads[1].query.map.in",
+            "head `induction` (heads[1]) maps `in`, which is not the number of a dimension of `token`",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: { 1: { \"2\": 1e9 } } }"),
+            "heads[1].query.map.1",
+            "head `induction` (heads[1]) has a weight of 1000000000; it must lie between -1000000 and 1000000",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: {} }"),
+            "heads[1].query.map",
+            "head `induction` (heads[1]) has an empty map for its query: it would read nothing",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, map: { 1: [] } }"),
+            "heads[1].query.map.1",
+            "head `induction` (heads[1]) maps 1 to nothing: leave it out",
+        ),
+        (
+            changed("query: { from: token }", "query: { from: token, shift: 1, map: { 1: 2 } }"),
+            "heads[1].query.shift",
+            "head `induction` (heads[1]) both shifts and maps its query: write the shift into the map",
+        ),
+        (
+            changed("query: { from: token }", "rest: .nan\n    query: { from: token }"),
+            "heads[1].rest",
+            "head `induction` (heads[1]) has a rest of NaN; it must lie between -1000000 and 1000000",
+        ),
+        (
+            parse(
+                "{ vocab: 4, context: 3, residual: { token: vocab, output: vocab }, heads: [{ layer: 0, query: { from: token }, \
+                 key: { from: token }, value: { from: token, to: output }, current: 1 }] }",
+            ),
+            "heads[0].current",
+            "heads[0] scores its `current` position, but there is no subspace `position` in `residual`",
+        ),
         (induction(json!({ "noise": -0.1 })), "noise", "noise must lie between 0 and 1000000, and is -0.1"),
     ];
     for (kind, path, message) in cases {

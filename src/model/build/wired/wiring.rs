@@ -1,6 +1,6 @@
 //! From names to coordinates: the circuit that a text describes, checked.
 
-use super::language::{Circuit, HeadSpec, Move, Read, Size, SizeOf};
+use super::language::{Circuit, HeadSpec, Move, Read, Size, SizeOf, Targets, TokenMap};
 use crate::model::build::did_you_mean;
 use crate::names::closest;
 use crate::{Error, Result};
@@ -37,15 +37,40 @@ impl Layout {
     }
 }
 
-/// Subspaces as a head reads them, joined one after the other: coordinate `i` of each counts as `i + shift`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Subspaces as a head reads them, joined one after the other.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     /// The names of the subspaces.
     pub from: Vec<String>,
     /// The coordinates of each.
     pub ranges: Vec<Range<usize>>,
-    /// What is added to the index within each; what leaves its range is zero.
-    pub shift: i64,
+    /// What each coordinate of a subspace counts as.
+    pub translation: Translation,
+}
+
+/// What the one-hot vectors of a subspace are read as.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Translation {
+    /// `i` as `i +` this; what leaves the subspace is nothing.
+    Shift(i64),
+    /// Triples (from, to, weight), each pair once; what is not listed is nothing.
+    Map(Vec<(usize, usize, f64)>),
+}
+
+impl Translation {
+    /// Triples (from, to, weight) for a subspace of `size` dimensions.
+    fn triples(&self, size: usize) -> Vec<(usize, usize, f64)> {
+        match self {
+            Self::Map(triples) => triples.clone(),
+            Self::Shift(shift) => {
+                let to = |from: usize| {
+                    let to = usize::try_from((from as i64).checked_add(*shift)?).ok()?;
+                    (to < size).then_some((from, to, 1.0))
+                };
+                (0..size).filter_map(to).collect()
+            }
+        }
+    }
 }
 
 impl Reading {
@@ -54,21 +79,16 @@ impl Reading {
         self.ranges.iter().map(Range::len).sum()
     }
 
-    /// Pairs (coordinate of the stream, index as read), without those that fall off.
-    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
-        let shift = self.shift;
-        let starts = self.ranges.iter().scan(0, |end, range| {
-            let start = *end;
-            *end += range.len();
-            Some(start)
-        });
-        self.ranges.iter().zip(starts).flat_map(move |(range, start)| {
-            range.clone().enumerate().filter_map(move |(index, coordinate)| {
-                let read = (index as i64).checked_add(shift)?;
-                let read = usize::try_from(read).ok().filter(|&read| read < range.len())?;
-                Some((coordinate, start + read))
-            })
-        })
+    /// Triples (coordinate of the stream, index as read, weight), each pair once.
+    pub fn triples(&self) -> Vec<(usize, usize, f64)> {
+        let mut all = Vec::new();
+        let mut start = 0;
+        for range in &self.ranges {
+            let triples = self.translation.triples(range.len());
+            all.extend(triples.into_iter().map(|(from, to, weight)| (range.start + from, start + to, weight)));
+            start += range.len();
+        }
+        all
     }
 }
 
@@ -95,6 +115,77 @@ pub struct WiredHead {
     pub scale: f64,
     /// Factor on `⟨query, key⟩`.
     pub sharpness: f64,
+    /// What is added to the score of the start token; with it, index 0 of the value is not moved.
+    pub rest: Option<Rest>,
+    /// What is added to the score of the own position.
+    pub current: Option<Current>,
+}
+
+/// A head's resting place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rest {
+    /// What is added to the score of the start token.
+    pub score: f64,
+    /// The coordinates of the token, the start token first: their sum is 1 at every position.
+    pub token: Range<usize>,
+}
+
+/// What a head adds to the score of its own position.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Current {
+    /// What is added.
+    pub score: f64,
+    /// The coordinates of the position.
+    pub position: Range<usize>,
+}
+
+impl WiredHead {
+    /// The query: triples (coordinate of the stream, index, weight), sharpness and scores included, the `√k` that the model
+    /// divides by left out.
+    pub fn query_triples(&self) -> Vec<(usize, usize, f64)> {
+        let mut triples = self.query.triples();
+        triples.iter_mut().for_each(|(_, _, weight)| *weight *= self.sharpness);
+        let (rest_at, current_at) = self.further_indices();
+        if let Some(rest) = &self.rest {
+            triples.extend(rest.token.clone().map(|token| (token, rest_at, rest.score)));
+        }
+        if let Some(current) = &self.current {
+            triples.extend(current.position.clone().enumerate().map(|(i, at)| (at, current_at + i, current.score)));
+        }
+        triples
+    }
+
+    /// The key: triples (coordinate of the stream, index, weight).
+    pub fn key_triples(&self) -> Vec<(usize, usize, f64)> {
+        let mut triples = self.key.triples();
+        let (rest_at, current_at) = self.further_indices();
+        triples.extend(self.rest.iter().map(|rest| (rest.token.start, rest_at, 1.0)));
+        if let Some(current) = &self.current {
+            triples.extend(current.position.clone().enumerate().map(|(i, at)| (at, current_at + i, 1.0)));
+        }
+        triples
+    }
+
+    /// What is moved: triples (coordinate that is read, index within [`WiredHead::to_range`], weight without the scale).
+    pub fn value_triples(&self) -> Vec<(usize, usize, f64)> {
+        let mut triples = self.value.triples();
+        if self.rest.is_some() {
+            triples.retain(|&(from, _, _)| self.value.ranges.iter().all(|range| from != range.start));
+        }
+        triples
+    }
+
+    /// Where in query and key the resting place and the own position stand: behind what is compared.
+    fn further_indices(&self) -> (usize, usize) {
+        let rest_at = self.query.size();
+        (rest_at, rest_at + usize::from(self.rest.is_some()))
+    }
+
+    /// The number of dimensions that query and key need.
+    pub fn key_size(&self) -> usize {
+        let (_, current_at) = self.further_indices();
+        current_at + self.current.as_ref().map_or(0, |current| current.position.len())
+    }
 }
 
 /// A circuit with every name resolved.
@@ -139,7 +230,7 @@ impl Wiring {
             }
             heads.push(head);
         }
-        let d_head = heads.iter().map(|head| head.query.size().max(head.value.size())).max();
+        let d_head = heads.iter().map(|head| head.key_size().max(head.value.size())).max();
         Ok(Self {
             n_layers: heads.iter().map(|head| head.layer + 1).max().unwrap_or(0),
             n_heads: heads.iter().map(|head| head.head + 1).max().unwrap_or(0),
@@ -225,7 +316,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn reading(&self, from: &[String], shift: i64, part: &str) -> Result<Reading> {
+    fn reading(&self, from: &[String], shift: i64, map: Option<&TokenMap>, part: &str) -> Result<Reading> {
         let mut ranges = Vec::with_capacity(from.len());
         for name in from {
             let range = self.subspace(name, &format!("{part}.from"), &format!("reads its {part} from"))?;
@@ -238,25 +329,76 @@ impl Resolver<'_> {
             }
             ranges.push(range);
         }
-        Ok(Reading { from: from.to_vec(), ranges, shift })
+        let translation = match map {
+            None => Translation::Shift(shift),
+            Some(_) if shift != 0 => {
+                let text = format!("both shifts and maps its {part}: write the shift into the map");
+                return Err(self.error(&format!("{part}.shift"), text));
+            }
+            Some(map) => {
+                let smallest = from.iter().zip(&ranges).min_by_key(|(_, range)| range.len());
+                let (name, size) = smallest.map_or(("", 0), |(name, range)| (name.as_str(), range.len()));
+                Translation::Map(self.map(map, name, size, part)?)
+            }
+        };
+        Ok(Reading { from: from.to_vec(), ranges, translation })
+    }
+
+    /// The triples of a map of the subspace `name`, sorted.
+    fn map(&self, map: &TokenMap, name: &str, size: usize, part: &str) -> Result<Vec<(usize, usize, f64)>> {
+        let field = format!("{part}.map");
+        if map.is_empty() {
+            return Err(self.error(&field, format!("has an empty map for its {part}: it would read nothing")));
+        }
+        let place = |index: usize, field: &str| {
+            let text = || format!("maps {index}, but `{name}` has {size} dimensions, counted from 0");
+            if index < size { Ok(index) } else { Err(self.error(field, text())) }
+        };
+        let number = |text: &str, field: &str| match text.parse::<usize>() {
+            Ok(index) if index.to_string() == text => place(index, field),
+            _ => Err(self.error(field, format!("maps `{text}`, which is not the number of a dimension of `{name}`"))),
+        };
+        let mut triples = Vec::new();
+        for (from, targets) in map {
+            let field = format!("{field}.{from}");
+            let from = number(from, &field)?;
+            let targets: Vec<(usize, f64)> = match targets {
+                Targets::One(to) => vec![(place(*to, &field)?, 1.0)],
+                Targets::Several(list) => list.iter().map(|&to| Ok((place(to, &field)?, 1.0))).collect::<Result<_>>()?,
+                Targets::Weighted(map) => {
+                    let pair = |(to, &weight): (&String, &f64)| Ok((number(to, &field)?, self.factor(weight, &field)?));
+                    map.iter().map(pair).collect::<Result<_>>()?
+                }
+            };
+            if targets.is_empty() {
+                return Err(self.error(&field, format!("maps {from} to nothing: leave it out")));
+            }
+            triples.extend(targets.into_iter().map(|(to, weight)| (from, to, weight)));
+        }
+        triples.sort_by_key(|&(from, to, _)| (from, to));
+        if let Some(twice) = triples.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].1 == pair[1].1) {
+            let (from, to, _) = twice[0];
+            return Err(self.error(&field, format!("maps {from} to {to} twice: give it a weight, `{from}: {{ {to}: 2 }}`")));
+        }
+        Ok(triples)
     }
 
     fn factor(&self, value: f64, field: &str) -> Result<f64> {
         if value.abs() <= MAX_FACTOR {
             return Ok(value);
         }
-        let name = field.rsplit('.').next().unwrap_or(field);
+        let name = if field.contains(".map.") { "weight" } else { field.rsplit('.').next().unwrap_or(field) };
         Err(self.error(field, format!("has a {name} of {value}; it must lie between -{MAX_FACTOR} and {MAX_FACTOR}")))
     }
 
     fn head(&self, place: usize, overrides: Overrides) -> Result<WiredHead> {
-        let HeadSpec { layer, name, query, key, value, sharpness } = self.spec;
+        let HeadSpec { layer, name, query, key, value, sharpness, rest, current } = self.spec;
         if *layer > MAX_LAYER {
             return Err(self.error("layer", format!("is in layer {layer}; the last possible one is {MAX_LAYER}")));
         }
         let sharpness = self.factor(*sharpness, "sharpness")?;
         let scale = self.factor(value.scale, "value.scale")?;
-        let reading = |read: &Read, part: &str| self.reading(read.from.as_slice(), read.shift, part);
+        let reading = |read: &Read, part: &str| self.reading(read.from.as_slice(), read.shift, read.map.as_ref(), part);
         let (query, key) = (reading(query, "query")?, reading(key, "key")?);
         let sizes = |reading: &Reading| reading.ranges.iter().map(Range::len).collect::<Vec<_>>();
         if sizes(&query) != sizes(&key) {
@@ -271,14 +413,30 @@ impl Resolver<'_> {
             );
             return Err(self.error("key.from", text));
         }
-        let Move { from, to, shift, .. } = value;
-        let value = self.reading(std::slice::from_ref(from), *shift, "value")?;
+        let Move { from, to, shift, map, .. } = value;
+        let value = self.reading(std::slice::from_ref(from), *shift, map.as_ref(), "value")?;
         let to_range = self.subspace(to, "value.to", "writes its value to")?;
         if value.size() != to_range.len() {
             let text =
                 format!("moves `{from}` of {} dimensions to `{to}` of {}: they must be equal", value.size(), to_range.len());
             return Err(self.error("value.to", text));
         }
+        let rest = match rest {
+            Some(score) => {
+                Some(Rest { score: self.factor(*score, "rest")?, token: self.layout.get(TOKEN).expect("a layout has tokens") })
+            }
+            None => None,
+        };
+        let current = match current {
+            Some(score) => Some(Current {
+                score: self.factor(*score, "current")?,
+                position: self.layout.get(POSITION).ok_or_else(|| {
+                    let text = "scores its `current` position, but there is no subspace `position` in `residual`";
+                    self.error("current", text.to_string())
+                })?,
+            }),
+            None => None,
+        };
         Ok(WiredHead {
             layer: *layer,
             head: place,
@@ -290,6 +448,8 @@ impl Resolver<'_> {
             to: to.clone(),
             to_range,
             sharpness: overrides.sharpness.unwrap_or(sharpness),
+            rest,
+            current,
         })
     }
 }
