@@ -264,12 +264,22 @@ impl Loader<'_> {
         if let Some((name, value)) = node.get("name").and_then(|value| Some((value.as_str()?, value))) {
             check_name(value.span, name, false).map_err(|problem| self.problems.push(problem)).ok()?;
         }
-        let parameters = parameters(node, &["figure", "of", "title", "name", "caption"]);
-        let figure = self.parse(kind, parameters.clone(), node)?;
+        let mut parameters = parameters(node, &["figure", "of", "title", "name", "caption"]);
+        let mut figure = self.parse(kind, parameters.clone(), node)?;
         let columns = columns?;
         let before = self.problems.len();
         if let Err(error) = figure.check() {
             self.problems.push(Diagnostic::new(locate(&error, node, "figure", self.base), words(&error)));
+        }
+        match figure.read(self.base) {
+            Ok(read) if read.is_empty() => {}
+            Ok(read) => {
+                parameters.extend(read.into_iter().map(|(parameter, value)| (parameter.to_string(), value)));
+                figure = self.parse(kind, parameters.clone(), node)?;
+            }
+            Err(error) => {
+                self.problems.push(Diagnostic::new(locate(&error, node, "figure", self.base), words(&error)));
+            }
         }
         for (parameter, column) in figure.columns() {
             let value = node.get(parameter);

@@ -16,6 +16,8 @@ const TICK_LENGTH: f64 = 4.0;
 const TO_LABEL: f64 = 7.0;
 /// Pixels that a line of tick labels needs.
 const LINE: f64 = theme::TICK * 1.2;
+/// Pixels from one label to the next, at least, where they stand in a column.
+const STACKED: f64 = theme::TICK * 1.15;
 
 /// What an axis counts.
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ impl Axis {
                     let at = thinned(categories, &at, |at| fit_beside(fonts, at, length));
                     return Ticks { at, ..line };
                 }
-                let stride = (LINE / step).ceil().max(1.0) as usize;
+                let stride = (STACKED / step).ceil().max(1.0) as usize;
                 let at: Vec<_> = at.into_iter().step_by(stride).collect();
                 Ticks { extent: TO_LABEL + widest(fonts, &at) + 2.0, at, turned: true }
             }
@@ -111,7 +113,7 @@ fn fit_beside(fonts: &Fonts, at: &[(f64, String)], length: f64) -> bool {
 
 /// Whether neighbouring labels of a vertical axis keep apart.
 fn fit_stacked(at: &[(f64, String)], length: f64) -> bool {
-    at.windows(2).all(|w| (w[1].0 - w[0].0).abs() * length >= LINE)
+    at.windows(2).all(|w| (w[1].0 - w[0].0).abs() * length >= STACKED)
 }
 
 /// The ends of `at` if not all of it fits, and only the first if they do not either.

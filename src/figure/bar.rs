@@ -1,13 +1,12 @@
 //! `bar`: a number for each category, as the length of a bar.
 
-use super::axis::{Axis, Ticks};
+use super::axis::Axis;
 use super::canvas::{self, Canvas, Rect, Scene};
 use super::data::{self, Categories};
 use super::font::Fonts;
-use super::layout::{self, Layout, Surround};
 use super::legend::{self, Legend, Sample};
 use super::scale::{Range, Scale, ScaleKind};
-use super::xy::{self, Names, Rule, Series};
+use super::xy::{self, Frame, Framed, Names, Rule, Series, Shape};
 use super::{Drawing, Figure, theme};
 use crate::Result;
 use crate::kind::Described;
@@ -83,10 +82,8 @@ struct Placed<'a> {
     categories: Categories,
     x: Axis,
     y: Scale,
-    layout: Layout,
+    framed: Framed,
     legend: Legend,
-    below: Ticks,
-    left: Ticks,
 }
 
 impl Bar {
@@ -119,31 +116,23 @@ impl Bar {
 
         let width = self.width.map_or(theme::WIDTH, f64::from);
         let named = self.color_label.as_deref().or(self.color.as_deref()).unwrap_or_default();
-        let legend = Legend::new(fonts, named, &series.series, Sample::Swatch, width);
+        let legend = Legend::new(fonts, named, &series.series, &|_| Sample::Swatch, width);
         let titles = data::facet_titles(&series.facets, self.facet.as_deref());
-        let mut surround = Surround {
+        let framed = Frame {
             title,
             facets: &titles,
             x_label: self.x_label.as_deref().unwrap_or(&self.x),
             y_label: self.y_label.as_deref().unwrap_or(&self.y),
-            columns: layout::balanced_columns(series.facets.len(), width, 170.0),
             legend: legend.height,
-            y_ticks: axis.left(fonts, 300.0).extent.ceil(),
-            x_ticks: 0.0,
-            side: 0.0,
-            own_axes: false,
-        };
-        let panel_width = surround.panel_width(width);
-        let below = x.below(fonts, panel_width);
-        surround.x_ticks = below.extent.ceil();
-        let panel_height = match self.height {
-            Some(height) => surround.panel_height(width, height.into())?,
-            None => (panel_width * 0.7).round().clamp(120.0, if surround.columns == 1 { 270.0 } else { 210.0 }),
-        };
-        let left = axis.left(fonts, panel_height);
-        surround.y_ticks = left.extent.ceil();
-        let layout = surround.place((surround.panel_width(width), panel_height), width)?;
-        Ok(Placed { bar: self, series, categories, x, y, layout, legend, below, left })
+            note: &|_| 0.0,
+            x: std::slice::from_ref(&x),
+            y: &[axis],
+            shape: Shape::Wide(270.0, 210.0),
+            width: self.width,
+            height: self.height,
+        }
+        .place(fonts)?;
+        Ok(Placed { bar: self, series, categories, x, y, framed, legend })
     }
 }
 
@@ -199,14 +188,14 @@ impl Placed<'_> {
 
 impl Scene for Placed<'_> {
     fn size(&self) -> (f64, f64) {
-        self.layout.size
+        self.framed.layout.size
     }
 
     fn paint<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Result<()> {
-        self.layout.paint(canvas)?;
-        self.legend.paint(canvas, self.layout.legend)?;
-        for (facet, panel) in self.layout.panels.iter().enumerate() {
-            xy::paint_ground(canvas, panel, &self.x, &self.below, &self.left)?;
+        self.framed.layout.paint(canvas)?;
+        self.legend.paint(canvas, self.framed.layout.legend)?;
+        for (facet, (panel, below, left)) in self.framed.panels().enumerate() {
+            xy::paint_ground(canvas, panel, &self.x, below, left)?;
             self.paint_bars(canvas, panel.plot, facet)?;
             xy::paint_rules(canvas, panel.plot, &self.bar.rule, &self.y, facet == 0)?;
         }

@@ -12,6 +12,8 @@ const FACET_TITLE: f64 = 20.0;
 const AXIS_LABEL: f64 = 20.0;
 /// Space between the title and what is below it.
 const TITLE_GAP: f64 = 12.0;
+/// Narrowest figure of those that need not be wide, so that its title has room.
+pub const NARROW: f64 = 460.0;
 
 /// What surrounds the panels of a figure, in pixels.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub struct Surround<'a> {
     pub columns: usize,
     /// Height of the legend between title and panels.
     pub legend: f64,
+    /// Height of what is written between the title of a panel and its plot.
+    pub note: f64,
     /// Width of tick labels left of a panel.
     pub y_ticks: f64,
     /// Height of tick labels below a panel.
@@ -49,6 +53,8 @@ pub struct Panel {
     pub y_ticks: bool,
     /// Its title.
     title: String,
+    /// Height of what is written between the title and the plot.
+    pub note: f64,
 }
 
 /// A figure with everything in place but its data.
@@ -75,6 +81,10 @@ impl Surround<'_> {
 
     fn facet_title(&self) -> f64 {
         if self.facets.iter().all(String::is_empty) { 0.0 } else { FACET_TITLE }
+    }
+
+    fn above_panel(&self) -> f64 {
+        self.facet_title() + self.note
     }
 
     fn title_lines(&self, width: f64) -> Result<Vec<String>> {
@@ -107,7 +117,7 @@ impl Surround<'_> {
         Ok(2.0 * theme::MARGIN
             + title
             + self.legend
-            + rows * self.facet_title()
+            + rows * self.above_panel()
             + self.row_gap() * (rows - 1.0)
             + self.x_ticks
             + axis)
@@ -137,8 +147,8 @@ impl Surround<'_> {
         let legend = theme::MARGIN + text + if title.is_empty() { 0.0 } else { TITLE_GAP };
         let left = theme::MARGIN + self.y_ticks + if self.y_label.is_empty() { 0.0 } else { AXIS_LABEL };
         let left = left.round();
-        let top = (legend + self.legend + self.facet_title()).round();
-        let (across, down) = ((panel.0 + self.column_gap()).round(), (panel.1 + self.row_gap() + self.facet_title()).round());
+        let top = (legend + self.legend + self.above_panel()).round();
+        let (across, down) = ((panel.0 + self.column_gap()).round(), (panel.1 + self.row_gap() + self.above_panel()).round());
         let count = self.facets.len();
         let panels = self
             .facets
@@ -157,6 +167,7 @@ impl Surround<'_> {
                     x_ticks: self.own_axes || index + self.columns >= count,
                     y_ticks: self.own_axes || column == 0,
                     title: title.clone(),
+                    note: self.note,
                 }
             })
             .collect();
@@ -194,7 +205,7 @@ impl Layout {
         for panel in &self.panels {
             let title = canvas.fonts.fit(&panel.title, Weight::SemiBold, theme::FACET, panel.plot.width + theme::GAP - 4.0);
             let look = Type::new(theme::FACET, theme::INK).bold();
-            canvas.text(&title, (panel.plot.x, panel.plot.y - 7.0), look)?;
+            canvas.text(&title, (panel.plot.x, panel.plot.y - panel.note - 7.0), look)?;
         }
         let fit = |text: &str, room: f64| canvas.fonts.fit(text, Weight::Regular, theme::LABEL, room);
         let look = Type::new(theme::LABEL, theme::INK);

@@ -44,14 +44,28 @@ pub fn series_style(series: &Categories, index: usize) -> SeriesStyle {
 /// # Errors
 /// [`crate::Error::Figure`] if the backend fails.
 pub fn paint_marker<DB: DrawingBackend>(canvas: &Canvas<DB>, at: Point, marker: usize, color: RGBAColor) -> Result<()> {
+    paint_marker_of_size(canvas, at, marker, color, 1.0)
+}
+
+/// As [`paint_marker`], `size` times as large.
+///
+/// # Errors
+/// As for [`paint_marker`].
+pub fn paint_marker_of_size<DB: DrawingBackend>(
+    canvas: &Canvas<DB>,
+    at: Point,
+    marker: usize,
+    color: RGBAColor,
+    size: f64,
+) -> Result<()> {
     let (x, y) = at;
     let corners: &[Point] = match marker % 4 {
-        0 => return canvas.disc(at, 3.25, color),
+        0 => return canvas.disc(at, 3.25 * size, color),
         1 => &[(-3.0, -3.0), (3.0, -3.0), (3.0, 3.0), (-3.0, 3.0)],
         2 => &[(0.0, -4.0), (4.0, 3.0), (-4.0, 3.0)],
         _ => &[(0.0, -4.25), (4.25, 0.0), (0.0, 4.25), (-4.25, 0.0)],
     };
-    canvas.polygon(&corners.iter().map(|c| (x + c.0, y + c.1)).collect::<Vec<_>>(), color)
+    canvas.polygon(&corners.iter().map(|c| (x + c.0 * size, y + c.1 * size)).collect::<Vec<_>>(), color)
 }
 
 /// What stands before a name in a legend.
@@ -64,43 +78,74 @@ pub enum Sample {
     },
     /// A filled square.
     Swatch,
+    /// A marker.
+    Marker,
+}
+
+impl Sample {
+    /// Width of what is drawn, with the space behind it.
+    fn width(self) -> f64 {
+        match self {
+            Self::Line { .. } => SAMPLE + 6.0,
+            Self::Swatch => 17.0,
+            Self::Marker => 14.0,
+        }
+    }
+
+    fn paint<DB: DrawingBackend>(self, canvas: &Canvas<DB>, (x, y): Point, style: SeriesStyle) -> Result<()> {
+        match self {
+            Self::Line { markers } => {
+                canvas.dashed(&[(x, y), (x + SAMPLE, y)], style.color, 2.0, style.dashes)?;
+                if markers {
+                    paint_marker(canvas, (x + SAMPLE / 2.0, y), style.marker, style.color)?;
+                }
+                Ok(())
+            }
+            Self::Swatch => canvas.fill(Rect { x, y: y - 6.0, width: 12.0, height: 12.0 }, style.color),
+            Self::Marker => paint_marker(canvas, (x + 5.0, y), style.marker, style.color),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    at: Point,
+    label: String,
+    style: SeriesStyle,
+    sample: Sample,
 }
 
 /// The key to the series of a figure, in rows as wide as the figure.
 #[derive(Clone, Debug)]
 pub struct Legend {
     title: String,
-    entries: Vec<(Point, String, SeriesStyle)>,
-    sample: Sample,
+    entries: Vec<Entry>,
     /// Height with the space below; 0 for a legend without entries.
     pub height: f64,
 }
 
 impl Legend {
-    /// The key to `series`, which `title` names; empty if there is only one unnamed series.
-    pub fn new(fonts: &Fonts, title: &str, series: &Categories, sample: Sample, width: f64) -> Self {
+    /// The key to `series`, which `title` names, with the `sample` of each; empty if there is only one unnamed series.
+    pub fn new(fonts: &Fonts, title: &str, series: &Categories, sample: &dyn Fn(usize) -> Sample, width: f64) -> Self {
         if series.labels.iter().all(String::is_empty) {
-            return Self { title: String::new(), entries: Vec::new(), sample, height: 0.0 };
+            return Self { title: String::new(), entries: Vec::new(), height: 0.0 };
         }
         let room = width - 2.0 * theme::MARGIN;
         let title = fonts.fit(title, Weight::Regular, theme::LABEL, room / 2.0);
         let start = fonts.width(&title, Weight::Regular, theme::LABEL) + 14.0;
-        let key = match sample {
-            Sample::Line { .. } => SAMPLE + 6.0,
-            Sample::Swatch => 12.0 + 5.0,
-        };
         let (mut x, mut y) = (start, 0.0);
         let mut entries = Vec::new();
         for (index, label) in series.labels.iter().enumerate() {
-            let label = fonts.fit(label, Weight::Regular, theme::TICK, (room - start - key).max(40.0));
-            let wide = key + fonts.width(&label, Weight::Regular, theme::TICK) + 16.0;
+            let sample = sample(index);
+            let label = fonts.fit(label, Weight::Regular, theme::TICK, (room - start - sample.width()).max(40.0));
+            let wide = sample.width() + fonts.width(&label, Weight::Regular, theme::TICK) + 16.0;
             if x + wide - 16.0 > room && x > start {
                 (x, y) = (start, y + ROW);
             }
-            entries.push(((x, y), label, series_style(series, index)));
+            entries.push(Entry { at: (x, y), label, style: series_style(series, index), sample });
             x += wide;
         }
-        Self { title, entries, sample, height: y + ROW + 8.0 }
+        Self { title, entries, height: y + ROW + 8.0 }
     }
 
     /// Draws it with its top left corner at `at`.
@@ -113,22 +158,11 @@ impl Legend {
         }
         let middle = at.1 + ROW / 2.0;
         canvas.text(&self.title, (at.0, middle), Type::new(theme::LABEL, theme::INK).anchored(0.0, 0.5))?;
-        for ((x, y), label, style) in &self.entries {
-            let (x, y) = (at.0 + x, middle + y);
-            let after = match self.sample {
-                Sample::Line { markers } => {
-                    canvas.dashed(&[(x, y), (x + SAMPLE, y)], style.color, 2.0, style.dashes)?;
-                    if markers {
-                        paint_marker(canvas, (x + SAMPLE / 2.0, y), style.marker, style.color)?;
-                    }
-                    SAMPLE + 6.0
-                }
-                Sample::Swatch => {
-                    canvas.fill(Rect { x, y: y - 6.0, width: 12.0, height: 12.0 }, style.color)?;
-                    17.0
-                }
-            };
-            canvas.text(label, (x + after, y), Type::new(theme::TICK, theme::MUTED).anchored(0.0, 0.5))?;
+        for entry in &self.entries {
+            let (x, y) = (at.0 + entry.at.0, middle + entry.at.1);
+            entry.sample.paint(canvas, (x, y), entry.style)?;
+            let look = Type::new(theme::TICK, theme::MUTED).anchored(0.0, 0.5);
+            canvas.text(&entry.label, (x + entry.sample.width(), y), look)?;
         }
         Ok(())
     }

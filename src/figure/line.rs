@@ -1,13 +1,12 @@
 //! `line`: a number along an axis, one line for each series.
 
-use super::axis::{Axis, Ticks};
+use super::axis::Axis;
 use super::canvas::{self, Canvas, Point, Rect, Scene};
 use super::data::{self, Categories};
 use super::font::Fonts;
-use super::layout::{self, Layout, Surround};
 use super::legend::{self, Legend, Sample};
 use super::scale::{Range, Scale, ScaleKind};
-use super::xy::{self, Names, Rule, Series};
+use super::xy::{self, Frame, Framed, Names, Rule, Series, Shape};
 use super::{Drawing, Figure, theme};
 use crate::Result;
 use crate::kind::Described;
@@ -89,11 +88,9 @@ struct Placed<'a> {
     /// Where each row lies along the x axis, 0 to 1.
     across: Vec<Option<f64>>,
     y: Scale,
-    layout: Layout,
+    framed: Framed,
     legend: Legend,
     markers: bool,
-    below: Ticks,
-    left: Ticks,
 }
 
 impl Line {
@@ -134,32 +131,24 @@ impl Line {
         let width = self.width.map_or(theme::WIDTH, f64::from);
         let markers = categories.len() <= MOST_MARKERS;
         let named = self.color_label.as_deref().or(self.color.as_deref()).unwrap_or_default();
-        let legend = Legend::new(fonts, named, &series.series, Sample::Line { markers }, width);
+        let legend = Legend::new(fonts, named, &series.series, &|_| Sample::Line { markers }, width);
         let axis = Axis::Numbers(y);
         let titles = data::facet_titles(&series.facets, self.facet.as_deref());
-        let mut surround = Surround {
+        let framed = Frame {
             title,
             facets: &titles,
             x_label: self.x_label.as_deref().unwrap_or(&self.x),
             y_label: self.y_label.as_deref().unwrap_or(&self.y),
-            columns: layout::balanced_columns(series.facets.len(), width, 170.0),
             legend: legend.height,
-            y_ticks: axis.left(fonts, 300.0).extent.ceil(),
-            x_ticks: 0.0,
-            side: 0.0,
-            own_axes: false,
-        };
-        let panel_width = surround.panel_width(width);
-        let below = x.below(fonts, panel_width);
-        surround.x_ticks = below.extent.ceil();
-        let panel_height = match self.height {
-            Some(height) => surround.panel_height(width, height.into())?,
-            None => (panel_width * 0.7).round().clamp(120.0, if surround.columns == 1 { 290.0 } else { 220.0 }),
-        };
-        let left = axis.left(fonts, panel_height);
-        surround.y_ticks = left.extent.ceil();
-        let layout = surround.place((surround.panel_width(width), panel_height), width)?;
-        Ok(Placed { line: self, series, x, across, y, layout, legend, markers, below, left })
+            note: &|_| 0.0,
+            x: std::slice::from_ref(&x),
+            y: &[axis],
+            shape: Shape::Wide(290.0, 220.0),
+            width: self.width,
+            height: self.height,
+        }
+        .place(fonts)?;
+        Ok(Placed { line: self, series, x, across, y, framed, legend, markers })
     }
 }
 
@@ -232,15 +221,15 @@ impl Placed<'_> {
 
 impl Scene for Placed<'_> {
     fn size(&self) -> (f64, f64) {
-        self.layout.size
+        self.framed.layout.size
     }
 
     fn paint<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Result<()> {
-        self.layout.paint(canvas)?;
-        self.legend.paint(canvas, self.layout.legend)?;
-        for (facet, panel) in self.layout.panels.iter().enumerate() {
+        self.framed.layout.paint(canvas)?;
+        self.legend.paint(canvas, self.framed.layout.legend)?;
+        for (facet, (panel, below, left)) in self.framed.panels().enumerate() {
             let plot = panel.plot;
-            xy::paint_ground(canvas, panel, &self.x, &self.below, &self.left)?;
+            xy::paint_ground(canvas, panel, &self.x, below, left)?;
             canvas.line(&[(plot.x, plot.bottom()), (plot.right(), plot.bottom())], theme::AXIS, 1.0)?;
             self.paint_bands(canvas, plot, facet)?;
             self.paint_lines(canvas, plot, facet)?;

@@ -6,7 +6,7 @@ use super::canvas::{self, Canvas, Rect, Scene, Type};
 use super::colormap::ColorScale;
 use super::data::Categories;
 use super::font::{Fonts, Weight};
-use super::layout::{Layout, Surround};
+use super::layout::{self, Layout, Surround};
 use super::legend::{ColorBar, paint_missing};
 use super::{scale, theme};
 use crate::{Error, Result};
@@ -24,8 +24,6 @@ const VALUE: f64 = 10.5;
 const MOST_VALUES: usize = 300;
 /// Height that the facets together should not exceed.
 const TALL: f64 = 760.0;
-/// Narrowest figure, so that its title has room.
-const NARROW: f64 = 460.0;
 /// More cells than this are more than there are pixels.
 const MOST_CELLS: usize = 4_000_000;
 
@@ -138,6 +136,7 @@ impl Matrix<'_> {
             y_label: self.y_label,
             columns: 1,
             legend: 0.0,
+            note: 0.0,
             y_ticks,
             x_ticks: x_ticks(f64::INFINITY),
             side: ColorBar::new(fonts, self.scale, self.color_label, self.missing(), 200.0).width,
@@ -148,7 +147,7 @@ impl Matrix<'_> {
         surround.columns = fit.columns;
         let panel = (fit.cell.0 * nx as f64, fit.cell.1 * ny as f64);
         surround.x_ticks = x_ticks(panel.0);
-        let least = self.width.map_or(NARROW, f64::from);
+        let least = self.width.map_or(layout::NARROW, f64::from);
         let block = surround.place(panel, least)?.block;
         let bar = ColorBar::new(fonts, self.scale, self.color_label, self.missing(), block.height);
         surround.side = bar.width;

@@ -4,7 +4,9 @@ mod attention;
 mod axis;
 mod bar;
 mod canvas;
+mod circuit_matrix;
 mod colormap;
+mod complex_plane;
 mod data;
 mod font;
 mod heatmap;
@@ -19,12 +21,15 @@ mod svg;
 mod tests;
 mod text;
 mod theme;
+mod token_names;
 mod xy;
 
 use crate::Result;
 use crate::kind::Kind;
 use polars::prelude::DataFrame;
+use serde_json::Value;
 use std::fmt::Debug;
+use std::path::Path;
 
 /// The checked parameters of a figure.
 pub trait Figure: Send + Sync + Debug {
@@ -41,6 +46,16 @@ pub trait Figure: Send + Sync + Debug {
     /// [`crate::Error::Parameter`] about the first that is wrong.
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Reads the files that parameters name, relative to `base`: the parameters, and what stands for them from then on. It happens
+    /// before the run, and the results keep what was read: they are drawn again without the files.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] or [`crate::Error::File`] about a file that is missing or wrong.
+    fn read(&self, base: &Path) -> Result<Vec<(&'static str, Value)>> {
+        let _ = base;
+        Ok(Vec::new())
     }
 
     /// Draws `data` under `title` as an SVG document and as PNG bytes.
@@ -65,4 +80,6 @@ pub static FIGURES: &[Kind<dyn Figure>] = &[
     crate::kind!(dyn Figure, line::Line),
     crate::kind!(dyn Figure, bar::Bar),
     crate::kind!(dyn Figure, attention::Attention),
+    crate::kind!(dyn Figure, circuit_matrix::CircuitMatrix),
+    crate::kind!(dyn Figure, complex_plane::ComplexPlane),
 ];

@@ -55,6 +55,20 @@ impl Range {
         Self { low: finite(self.low - margin, self.low), high: finite(self.high + margin, self.high) }
     }
 
+    /// Half its length.
+    pub fn reach(self) -> f64 {
+        self.high / 2.0 - self.low / 2.0
+    }
+
+    /// This range, opened on both sides until it reaches `reach` from its middle, as far as numbers go.
+    pub fn opened(self, reach: f64) -> Self {
+        if reach <= self.reach() {
+            return self;
+        }
+        let middle = self.low / 2.0 + self.high / 2.0;
+        Self { low: (middle - reach).max(f64::MIN), high: (middle + reach).min(f64::MAX) }
+    }
+
     /// Where `value` lies: 0 at `low`, 1 at `high`.
     pub fn fraction(self, value: f64) -> f64 {
         // Halves, so that the difference of two huge numbers stays finite; exact scaling up, so that of two tiny ones does not vanish.

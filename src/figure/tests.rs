@@ -186,6 +186,78 @@ fn attention_patterns() {
     assert!(worst.svg.len() < 600_000, "{}", worst.svg.len());
 }
 
+/// Eigenvalues: a copying head with a few pairs, and a random one whose values fill a disc.
+fn eigenvalues() -> DataFrame {
+    let (mut model, mut circuit, mut re, mut im) = (vec![], vec![], vec![], vec![]);
+    for circuit_name in ["full_ov", "full_qk"] {
+        for i in 0..48usize {
+            let angle = std::f64::consts::TAU * noise(i);
+            let radius = 0.4 * noise(i + 500).sqrt();
+            let pair = if i % 2 == 0 { 1.0 } else { -1.0 };
+            for (name, x, y) in [
+                ("copying", 2.0 + 8.0 * noise(i / 2), 0.8 * pair * noise(i / 2 + 90)),
+                ("random", radius * angle.cos(), radius * angle.sin()),
+            ] {
+                model.push(name);
+                circuit.push(circuit_name);
+                re.push(x);
+                im.push(y);
+            }
+        }
+    }
+    df!("model" => model, "circuit" => circuit, "re" => re, "im" => im).unwrap()
+}
+
+#[test]
+fn eigenvalues_in_the_plane() {
+    let title = "The eigenvalues of the copying head are positive, those of the random head have no direction";
+    for (name, parameters) in [
+        ("plane_shared", json!({"facet": "model"})),
+        ("plane_own", json!({"facet": "model", "scale": "own", "circle": 0.4})),
+        ("plane_unit", json!({"facet": "model", "color": "circuit", "scale": "unit", "circle": 1})),
+        ("plane_colors", json!({"color": "model", "height": 500})),
+    ] {
+        let drawing = draw("complex_plane", parameters.clone(), &eigenvalues(), title);
+        keep(name, &drawing);
+        let again = draw("complex_plane", parameters, &eigenvalues(), title);
+        assert_eq!((drawing.svg, drawing.png), (again.svg, again.png));
+    }
+    let circle = figure("complex_plane", json!({"circle": -1})).check().unwrap_err();
+    assert!(matches!(&circle, crate::Error::Parameter { path, .. } if path == "circle"));
+}
+
+/// A circuit over `tokens` tokens: positive on the diagonal, and noise.
+fn circuit(tokens: i64) -> DataFrame {
+    let (mut row, mut column, mut value) = (vec![], vec![], vec![]);
+    for r in 0..tokens {
+        for c in 0..tokens {
+            row.push(r);
+            column.push(c);
+            value.push(if r == c { 4.0 } else { noise(value.len()) * 4.0 - 2.5 });
+        }
+    }
+    df!("row_token" => row, "column_token" => column, "value" => value).unwrap()
+}
+
+#[test]
+fn circuits_over_tokens() {
+    let names = |count: usize| (0..count).map(|i| format!("word{i}")).collect::<Vec<_>>();
+    for tokens in [6usize, 40, 64] {
+        let parameters = json!({"tokens": names(tokens), "color_label": "change of the logit"});
+        keep(
+            &format!("circuit_{tokens}"),
+            &draw("circuit_matrix", parameters, &circuit(tokens as i64), "Copying stands on the diagonal"),
+        );
+    }
+    keep("circuit_numbers", &draw("circuit_matrix", json!({"max": 3.0}), &circuit(64), "The same without names"));
+    let unnamed = refusal("circuit_matrix", json!({"tokens": names(5)}), &circuit(6));
+    assert!(unnamed.contains("the token 5") && unnamed.contains("5 names"), "{unnamed}");
+    let twice = refusal("circuit_matrix", json!({}), &circuit(3).vstack(&circuit(2)).unwrap());
+    assert!(twice.contains("row_token = 0, column_token = 0") && twice.contains("`facet`"), "{twice}");
+    let file = refusal("circuit_matrix", json!({"tokens": "names.json"}), &circuit(3));
+    assert!(file.contains("not read"), "{file}");
+}
+
 /// Tables that nobody would draw on purpose, with columns `x`, `y`, `s` (series) and `f` (facet).
 fn odd_tables() -> Vec<(&'static str, DataFrame)> {
     let many = 200usize;
@@ -242,6 +314,28 @@ fn no_table_makes_a_figure_panic() {
                         Err(e) => assert!(e.to_string().contains('`'), "{kind} {name} {parameters}: {e}"),
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_table_makes_a_figure_of_points_or_tokens_panic() {
+    let all = [
+        ("complex_plane", json!({"x": "x", "y": "y", "circle": 1})),
+        ("complex_plane", json!({"x": "x", "y": "y", "facet": "f", "scale": "own"})),
+        ("complex_plane", json!({"x": "x", "y": "y", "color": "s", "scale": "unit"})),
+        ("circuit_matrix", json!({"row": "s", "column": "x", "value": "y", "annotate": true})),
+        ("circuit_matrix", json!({"row": "x", "column": "x", "value": "y", "facet": "f", "tokens": ["a", "b"]})),
+    ];
+    for (kind, mut parameters) in all {
+        // Small, since pixels cost the time.
+        parameters.as_object_mut().unwrap().extend([("width".into(), json!(240)), ("height".into(), json!(160))]);
+        for (name, data) in odd_tables() {
+            match figure(kind, parameters.clone()).draw(&data, "A title of a few words, and then some more of them") {
+                Ok(drawing) => check(&drawing),
+                // Only what a user can mend is refused.
+                Err(e) => assert!(e.to_string().contains('`'), "{kind} {name} {parameters}: {e}"),
             }
         }
     }

@@ -1,10 +1,11 @@
-//! What lines and bars have in common: a y axis of numbers with intervals, series, facets and reference lines.
+//! What figures with two axes have in common: numbers with intervals, series, facets, reference lines, and the place of the panels.
 
 use super::axis::{Axis, Ticks};
-use super::canvas::{Canvas, Rect, Type};
+use super::canvas::{Canvas, Point, Rect, Type};
 use super::data::{self, Categories};
-use super::font::Weight;
-use super::layout::Panel;
+use super::font::{Fonts, Weight};
+use super::layout::{self, Layout, Panel, Surround};
+use super::legend;
 use super::scale::{Range, Scale, ScaleKind};
 use super::theme;
 use crate::{Error, Result};
@@ -12,12 +13,16 @@ use plotters::prelude::DrawingBackend;
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::HashSet;
 
-/// A horizontal reference line.
+/// More points than this are a grey cloud in a large file.
+const MOST_POINTS: usize = 20_000;
+
+/// A reference line across the axis of numbers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Where it lies on the y axis.
+    /// Where it lies on the axis.
     pub value: f64,
     /// What it stands for, written beside it in the first panel.
     #[serde(default)]
@@ -138,6 +143,116 @@ impl Series {
     }
 }
 
+/// The sides of a panel.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape {
+    /// As wide as there is room, and at most so high: in a figure with one column of panels, and with several.
+    Wide(f64, f64),
+    /// Height over width, the same unit on both axes.
+    Ratio(f64),
+}
+
+/// What decides where the panels of a figure with two axes go.
+pub struct Frame<'a> {
+    /// The message of the figure.
+    pub title: &'a str,
+    /// Titles of the panels; a single empty one for a figure without facets.
+    pub facets: &'a [String],
+    /// Label of the x axis.
+    pub x_label: &'a str,
+    /// Label of the y axis.
+    pub y_label: &'a str,
+    /// Height of the legend.
+    pub legend: f64,
+    /// Height of the notes above panels of a width.
+    pub note: &'a dyn Fn(f64) -> f64,
+    /// The x axis: shared, or one for each panel.
+    pub x: &'a [Axis],
+    /// The y axis, as `x`.
+    pub y: &'a [Axis],
+    /// The sides of a panel.
+    pub shape: Shape,
+    /// Width of the figure, if it says its own.
+    pub width: Option<u32>,
+    /// Height of the figure, if it says its own.
+    pub height: Option<u32>,
+}
+
+/// A figure with two axes in place.
+#[derive(Clone, Debug)]
+pub struct Framed {
+    /// Everything but the data.
+    pub layout: Layout,
+    /// Ticks below: shared, or for each panel.
+    pub below: Vec<Ticks>,
+    /// Ticks to the left, as `below`.
+    pub left: Vec<Ticks>,
+}
+
+impl Frame<'_> {
+    /// Puts the panels in place.
+    ///
+    /// # Errors
+    /// [`Error::Figure`] if there is no font.
+    pub fn place(&self, fonts: &Fonts) -> Result<Framed> {
+        let width = self.width.map_or(theme::WIDTH, f64::from);
+        let below = |length: f64| self.x.iter().map(|axis| axis.below(fonts, length)).collect::<Vec<_>>();
+        let left = |length: f64| self.y.iter().map(|axis| axis.left(fonts, length)).collect::<Vec<_>>();
+        let extent = |ticks: &[Ticks]| ticks.iter().map(|t| t.extent).fold(0.0, f64::max).ceil();
+        let mut surround = Surround {
+            title: self.title,
+            facets: self.facets,
+            x_label: self.x_label,
+            y_label: self.y_label,
+            columns: layout::balanced_columns(self.facets.len(), width, 170.0),
+            legend: self.legend,
+            note: 0.0,
+            y_ticks: extent(&left(300.0)),
+            x_ticks: 0.0,
+            side: 0.0,
+            own_axes: self.x.len() > 1 || self.y.len() > 1,
+        };
+        let mut panel_width = surround.panel_width(width);
+        surround.x_ticks = extent(&below(panel_width));
+        surround.note = (self.note)(panel_width);
+        let asked = self.height.map(|height| surround.panel_height(width, height.into())).transpose()?;
+        match self.shape {
+            Shape::Wide(one, several) => {
+                let most = if surround.columns == 1 { one } else { several };
+                let panel_height = asked.unwrap_or_else(|| (panel_width * 0.7).round().clamp(120.0, most));
+                let left = left(panel_height);
+                surround.y_ticks = extent(&left);
+                panel_width = surround.panel_width(width);
+                let layout = surround.place((panel_width, panel_height), width)?;
+                Ok(Framed { layout, below: below(panel_width), left })
+            }
+            Shape::Ratio(ratio) => {
+                let most = asked.unwrap_or(if surround.columns == 1 { 340.0 } else { 280.0 });
+                panel_width = panel_width.min(most / ratio).floor();
+                surround.note = (self.note)(panel_width);
+                let panel_height = (panel_width * ratio).round();
+                let left = left(panel_height);
+                surround.y_ticks = extent(&left);
+                let least = self.width.map_or(layout::NARROW, f64::from);
+                let layout = surround.place((panel_width, panel_height), least)?;
+                Ok(Framed { layout, below: below(panel_width), left })
+            }
+        }
+    }
+}
+
+impl Framed {
+    /// The panels with their ticks below and to the left.
+    pub fn panels(&self) -> impl Iterator<Item = (&Panel, &Ticks, &Ticks)> {
+        let of = |all: &'_ [Ticks], index: usize| index.min(all.len() - 1);
+        let ticks = move |index: usize| (&self.below[of(&self.below, index)], &self.left[of(&self.left, index)]);
+        self.layout.panels.iter().enumerate().map(move |(index, panel)| {
+            let (below, left) = ticks(index);
+            (panel, below, left)
+        })
+    }
+}
+
 /// Draws what lies behind the data of a panel: grid lines, axes and tick labels.
 ///
 /// # Errors
@@ -187,6 +302,40 @@ pub fn paint_rules<DB: DrawingBackend>(canvas: &Canvas<DB>, plot: Rect, rules: &
         canvas.fill(ground, theme::translucent(theme::PAPER, 0.8))?;
         canvas.text(&label, (plot.right() - 3.0, baseline), Type::new(theme::TICK, theme::MUTED).anchored(1.0, 1.0))?;
         taken = baseline + 2.0;
+    }
+    Ok(())
+}
+
+/// Refuses more points than can be told apart.
+///
+/// # Errors
+/// [`Error::Figure`] that says how many there are.
+pub fn limit_points(points: &[Option<(f64, f64)>]) -> Result<()> {
+    let count = points.iter().flatten().count();
+    if count > MOST_POINTS {
+        return Err(Error::Figure(format!(
+            "the table has {count} points, and at most {MOST_POINTS} are drawn: choose some with WHERE in the query"
+        )));
+    }
+    Ok(())
+}
+
+/// Draws points in their order, each with the index of its series. Those of one series at one place are drawn once.
+///
+/// # Errors
+/// As for [`paint_ground`].
+pub fn paint_points<DB: DrawingBackend>(
+    canvas: &Canvas<DB>,
+    series: &Categories,
+    points: impl Iterator<Item = (Point, usize)>,
+) -> Result<()> {
+    let unit = |at: f64| (at * theme::UNITS).round() as i64;
+    let mut seen = HashSet::new();
+    let points: Vec<_> = points.filter(|((x, y), series)| seen.insert((unit(*x), unit(*y), *series))).collect();
+    let size = if points.len() > 400 { 0.6 } else { 1.0 };
+    for (at, index) in points {
+        let style = legend::series_style(series, index);
+        legend::paint_marker_of_size(canvas, at, style.marker, theme::translucent(style.color, 0.75), size)?;
     }
     Ok(())
 }
