@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`error`], [`stream`], [mod@kind] | errors, named random streams, registries of what a YAML file can name |
 //! | [`batch`] | token sequences, as models read them |
+//! | [`chain`] | bigram chains: a language of which everything is known |
 //! | [`linalg`] | low-rank products and decompositions |
 //! | [`model`] | configuration, weights, forward pass with cache; [`model::build`] makes models |
 //! | [`input`] | where token sequences come from |
@@ -19,6 +20,7 @@
 //! | [`cli`] | the commands |
 
 pub mod batch;
+pub mod chain;
 pub mod circuit;
 pub mod cli;
 pub mod error;

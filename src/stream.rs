@@ -19,27 +19,42 @@ use rand_chacha::rand_core::SeedableRng;
 ///
 /// Shown as the hex digits of its seed.
 #[derive(Clone, Debug)]
-pub struct Stream(blake3::Hash);
+pub struct Stream {
+    node: blake3::Hash,
+    root: blake3::Hash,
+}
 
 impl Stream {
     /// The root of all streams of an experiment.
     pub fn new(seed: u64) -> Self {
-        Self(blake3::hash(&seed.to_le_bytes()))
+        let root = blake3::hash(&seed.to_le_bytes());
+        Self { node: root, root }
+    }
+
+    /// The root of the tree that this node is in: for what several parts of an experiment draw by one name, and must draw alike.
+    ///
+    /// ```
+    /// use attn_circuits::stream::Stream;
+    /// let (model, input) = (Stream::new(7).child("models").child("a"), Stream::new(7).child("inputs"));
+    /// assert_eq!(model.root().child("x").to_string(), input.root().child("x").to_string());
+    /// ```
+    pub fn root(&self) -> Self {
+        Self { node: self.root, root: self.root }
     }
 
     /// The node called `name` below this one.
     pub fn child(&self, name: impl AsRef<str>) -> Self {
-        Self(blake3::keyed_hash(self.0.as_bytes(), name.as_ref().as_bytes()))
+        Self { node: blake3::keyed_hash(self.node.as_bytes(), name.as_ref().as_bytes()), root: self.root }
     }
 
     /// A generator for the draws called `name` below this node.
     pub fn rng(&self, name: impl AsRef<str>) -> ChaCha8Rng {
-        ChaCha8Rng::from_seed(*self.child(name).0.as_bytes())
+        ChaCha8Rng::from_seed(*self.child(name).node.as_bytes())
     }
 }
 
 impl std::fmt::Display for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        self.0.fmt(f)
+        self.node.fmt(f)
     }
 }

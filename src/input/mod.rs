@@ -1,8 +1,10 @@
 //! Token sequences: what `inputs:` of an experiment can hold.
 
+mod markov;
 mod repeated_tokens;
 mod tokens;
 
+pub use markov::Markov;
 pub use repeated_tokens::RepeatedTokens;
 pub use tokens::Tokens;
 
@@ -55,7 +57,8 @@ pub trait InputKind: Send + Sync + Debug {
 }
 
 /// All kinds of input.
-pub static INPUTS: &[Kind<dyn InputKind>] = &[kind!(dyn InputKind, RepeatedTokens), kind!(dyn InputKind, Tokens)];
+pub static INPUTS: &[Kind<dyn InputKind>] = 
+    &[kind!(dyn InputKind, Markov), kind!(dyn InputKind, RepeatedTokens), kind!(dyn InputKind, Tokens)];
 
 impl InputShape {
     /// Checks that a vocabulary holds the tokens.

@@ -31,6 +31,25 @@ pub fn singular_values(a: ArrayView2<f64>) -> Result<Vec<f64>> {
     to_faer(a).singular_values().map_err(|_| Error::invalid("singular values do not converge: are all numbers finite?"))
 }
 
+/// The thin singular value decomposition `a = U diag(σ) Vᵀ`: `U` `[m, r]`, `σ` descending, `Vᵀ` `[r, p]`, with `r = min(m, p)`.
+///
+/// # Errors
+/// [`Error::Invalid`] if the iteration does not converge (numbers that are not finite).
+pub fn svd(a: ArrayView2<f64>) -> Result<(Array2<f64>, Vec<f64>, Array2<f64>)> {
+    let rank = a.nrows().min(a.ncols());
+    if rank == 0 {
+        return Ok((Array2::zeros((a.nrows(), 0)), Vec::new(), Array2::zeros((0, a.ncols()))));
+    }
+    let svd =
+        to_faer(a).thin_svd().map_err(|_| Error::invalid("singular values do not converge: are all numbers finite?"))?;
+    let (u, v) = (svd.U(), svd.V());
+    Ok((
+        Array2::from_shape_fn((a.nrows(), rank), |(row, column)| u[(row, column)]),
+        svd.S().column_vector().iter().copied().collect(),
+        Array2::from_shape_fn((rank, a.ncols()), |(row, column)| v[(column, row)]),
+    ))
+}
+
 /// Eigenvalues of a square matrix, by descending magnitude, then real part, then imaginary part.
 ///
 /// # Errors

@@ -1,15 +1,18 @@
 //! Kinds of model: what `models:` of an experiment can hold.
 
+mod bigram;
 mod draw;
 mod import;
 mod random;
 pub mod wired;
 
+pub use bigram::Bigram;
 pub use import::Import;
 pub use random::Random;
 pub use wired::Wired;
 
 use super::{ModelConfig, Transformer};
+use crate::chain::Chain;
 use crate::kind;
 use crate::kind::Kind;
 use crate::names::closest;
@@ -52,11 +55,20 @@ pub trait ModelKind: Send + Sync + Debug {
     fn wiring(&self) -> Result<Option<wired::Wiring>> {
         Ok(None)
     }
+
+    /// The bigram chain that the model stands for, for kinds that do. The stream may be any of the experiment.
+    ///
+    /// # Errors
+    /// Those of [`ModelKind::config`].
+    fn chain(&self, stream: &Stream) -> Result<Option<Chain>> {
+        let _ = stream;
+        Ok(None)
+    }
 }
 
 /// All kinds of model.
 pub static MODELS: &[Kind<dyn ModelKind>] =
-    &[kind!(dyn ModelKind, Wired), kind!(dyn ModelKind, Random), kind!(dyn ModelKind, Import)];
+    &[kind!(dyn ModelKind, Wired), kind!(dyn ModelKind, Random), kind!(dyn ModelKind, Bigram), kind!(dyn ModelKind, Import)];
 
 /// A model with more weights is a slip of the pen: refusing it here keeps every later product of sizes from overflowing.
 const MAX_WEIGHTS: u128 = 1 << 40;

@@ -1,0 +1,328 @@
+//! Bigram chains (first-order Markov chains over tokens): a language of which everything is known.
+//!
+//! The next token depends on the present one alone. So a model without layers can be the chain exactly, and no model of any size
+//! loses less than the chain's entropy rate. An input of kind `markov` draws from a chain, a model of kind `bigram` is one.
+
+use crate::stream::Stream;
+use crate::{Error, Result};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray_rand::RandomExt;
+use ndarray_rand::rand::Rng;
+use ndarray_rand::rand_distr::StandardNormal;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The table of a larger chain would be slow to decompose, and large: 4096² numbers are 128 MiB.
+const MOST_TOKENS: usize = 4096;
+/// Beyond this, probabilities would round to 0, and a chain of positive numbers would fall apart.
+const SHARPEST: f64 = 20.0;
+
+fn one() -> f64 {
+    1.0
+}
+
+fn main_name() -> String {
+    "main".to_string()
+}
+
+/// A bigram chain: which token follows which, and how often.
+///
+/// Chains of the same name, sharpness and rank are the same in the whole experiment, for as many tokens as the model has: give an
+/// input and a model the same `chain:`. ln p(b | a) is `sharpness` · `G[a, b]`, up to what makes each row sum to 1. `G` is drawn
+/// from the name: independent standard normal numbers, or with `rank: r` the product of two such matrices over √r.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChainKind {
+    /// Which chain. Default: `main`.
+    #[serde(default = "main_name")]
+    pub name: String,
+    /// How far the chain is from tokens that are all equally likely (0). Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0, max = 20.0))]
+    pub sharpness: f64,
+    /// The rank of `G`: so many numbers for each token are enough to know what follows it. Default: the number of tokens.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub rank: Option<usize>,
+}
+
+impl Default for ChainKind {
+    fn default() -> Self {
+        Self { name: main_name(), sharpness: one(), rank: None }
+    }
+}
+
+impl ChainKind {
+    /// Checks the parameters, for a number of tokens if that is known already. Paths of errors start with `chain`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] or, about the number of tokens, [`Error::Invalid`].
+    pub fn check(&self, tokens: Option<usize>) -> Result<()> {
+        if !(0.0..=SHARPEST).contains(&self.sharpness) {
+            let text = format!("the sharpness of a chain lies between 0 and {SHARPEST}, and is {}", self.sharpness);
+            return Err(Error::parameter("chain.sharpness", text));
+        }
+        if self.rank == Some(0) {
+            return Err(Error::parameter("chain.rank", "the rank of a chain must be at least 1"));
+        }
+        match tokens {
+            Some(tokens) if tokens == 0 || tokens > MOST_TOKENS => {
+                Err(Error::invalid(format!("a chain has from 1 to {MOST_TOKENS} tokens, not {tokens}")))
+            }
+            Some(tokens) if self.rank.is_some_and(|rank| rank > tokens) => {
+                let text = format!("a chain of {tokens} tokens has at most rank {tokens}: leave `rank` out, or make it smaller");
+                Err(Error::parameter("chain.rank", text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Draws the chain. Any stream of the experiment will do: the chain hangs on the root and its own name.
+    ///
+    /// # Errors
+    /// Those of [`ChainKind::check`].
+    pub fn draw(&self, tokens: usize, stream: &Stream) -> Result<Chain> {
+        self.check(Some(tokens))?;
+        let stream = stream.root().child("chains").child(&self.name);
+        let normal = |name: &str, rows, columns| {
+            Array2::<f64>::random_using((rows, columns), StandardNormal, &mut stream.rng(format!("{name} of {tokens} tokens")))
+        };
+        let table = match self.rank {
+            None => normal("all pairs", tokens, tokens),
+            Some(rank) => normal("present", tokens, rank).dot(&normal("next", rank, tokens)) / (rank as f64).sqrt(),
+        };
+        Ok(Chain::new(table * self.sharpness))
+    }
+}
+
+/// A bigram chain over the tokens `0..V`: every token can follow every other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain {
+    /// `ln p(b | a)`, `[V, V]`: rows the present token.
+    log_p: Array2<f64>,
+}
+
+/// `x − ln Σ exp(x)` of each row.
+fn log_softmax(mut table: Array2<f64>) -> Array2<f64> {
+    for mut row in table.rows_mut() {
+        let max = row.fold(f64::NEG_INFINITY, |max, &value| max.max(value));
+        let total: f64 = row.iter().map(|&value| (value - max).exp()).sum();
+        row -= max + total.ln();
+    }
+    table
+}
+
+impl Chain {
+    /// The chain in which `b` follows `a` with a probability proportional to `exp(table[a, b])`.
+    fn new(table: Array2<f64>) -> Self {
+        Self { log_p: log_softmax(table) }
+    }
+
+    /// `V`.
+    pub fn tokens(&self) -> usize {
+        self.log_p.nrows()
+    }
+
+    /// `ln p(b | a)`, `[V, V]`, row `a` the present token, column `b` the next.
+    pub fn log_probabilities(&self) -> ArrayView2<'_, f64> {
+        self.log_p.view()
+    }
+
+    /// The share of each token in an endless text, `[V]`: the distribution π with `π P = π`.
+    ///
+    /// By the elimination of Grassmann, Taksar and Heyman (1985), which subtracts nothing: every share is right to a few digits less
+    /// than all, however small it is, and however slowly the chain mixes.
+    pub fn stationary(&self) -> Array1<f64> {
+        let mut p = self.log_p.mapv(f64::exp);
+        let tokens = self.tokens();
+        // What flows through the last token is led past it; then it is left out.
+        for last in (1..tokens).rev() {
+            let out: f64 = p.slice(s![last, ..last]).sum();
+            let column = p.slice(s![..last, last]).mapv(|value| value / out);
+            p.slice_mut(s![..last, last]).assign(&column);
+            let row = p.slice(s![last, ..last]).to_owned();
+            for (from, &weight) in column.iter().enumerate() {
+                p.slice_mut(s![from, ..last]).scaled_add(weight, &row);
+            }
+        }
+        let mut share = Array1::<f64>::ones(tokens);
+        for token in 1..tokens {
+            share[token] = share.slice(s![..token]).dot(&p.slice(s![..token, token]));
+        }
+        let total = share.sum();
+        share / total
+    }
+
+    /// Mean entropy of the next token in an endless text, `−Σ π_a p(b | a) ln p(b | a)`, in nats: the loss of a perfect model.
+    pub fn entropy_rate(&self) -> f64 {
+        self.mean_loss(self.log_p.view())
+    }
+
+    /// Entropy of the tokens of an endless text, `−Σ π ln π`, in nats: the loss of a model that knows how frequent each token is,
+    /// and does not look at the present one.
+    pub fn unigram_entropy(&self) -> f64 {
+        -self.stationary().iter().map(|share| share * share.ln()).sum::<f64>()
+    }
+
+    /// Mean loss in an endless text of the bigram model with these logits, `[V, V]`: `−Σ π_a p(b | a) ln softmax(logits_a)_b`.
+    /// It exceeds the entropy rate by the mean Kullback–Leibler divergence of the rows.
+    ///
+    /// # Panics
+    /// If the logits are not `[V, V]`.
+    pub fn mean_loss(&self, logits: ArrayView2<f64>) -> f64 {
+        let log_q = log_softmax(logits.to_owned());
+        let rows = (&self.log_p.mapv(f64::exp) * &log_q).sum_axis(Axis(1));
+        -self.stationary().dot(&rows)
+    }
+
+    /// How sequences are drawn.
+    pub fn sampler(&self) -> Sampler {
+        let mut cumulative = self.log_p.mapv(f64::exp);
+        cumulative.accumulate_axis_inplace(Axis(1), |&before, here| *here += before);
+        Sampler { cumulative }
+    }
+}
+
+/// Draws what follows.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    /// `p(≤ b | a)`, `[V, V]`.
+    cumulative: Array2<f64>,
+}
+
+impl Sampler {
+    /// A token that follows `token`.
+    pub fn next(&self, token: usize, rng: &mut impl Rng) -> usize {
+        let row = self.cumulative.row(token);
+        let row = row.as_slice().expect("rows of an owned array are contiguous");
+        draw(row, rng)
+    }
+}
+
+/// An index, by the sums of the probabilities up to each.
+pub(crate) fn draw(cumulative: &[f64], rng: &mut impl Rng) -> usize {
+    // The last sum differs from 1 by rounding: it is what a share of 1 stands for.
+    let end = cumulative.last().copied().unwrap_or_default();
+    let at = rng.random::<f64>() * end;
+    cumulative.partition_point(|&sum| sum <= at).min(cumulative.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_abs_diff_eq;
+    use ndarray::array;
+
+    fn chain(sharpness: f64, rank: Option<usize>, tokens: usize) -> Chain {
+        ChainKind { sharpness, rank, ..ChainKind::default() }.draw(tokens, &Stream::new(5)).unwrap()
+    }
+
+    #[test]
+    fn rows_are_distributions_whose_logarithms_spread_as_asked() {
+        let chain = chain(2.0, None, 60);
+        for row in chain.log_probabilities().rows() {
+            assert_abs_diff_eq!(row.mapv(f64::exp).sum(), 1.0, epsilon = 1e-12);
+        }
+        let spread = chain.log_probabilities().map_axis(Axis(1), |row| row.std(1.0)).mean().unwrap();
+        assert_abs_diff_eq!(spread, 2.0, epsilon = 0.1);
+        let spread = self::chain(2.0, Some(20), 60).log_probabilities().map_axis(Axis(1), |row| row.std(1.0)).mean().unwrap();
+        assert_abs_diff_eq!(spread, 2.0, epsilon = 0.3);
+    }
+
+    #[test]
+    fn a_chain_of_two_tokens_is_solved_by_hand() {
+        // p(1 | 0) = 0.2, p(0 | 1) = 0.4: the shares are as 0.4 to 0.2.
+        let chain = Chain::new(array![[0.8f64.ln(), 0.2f64.ln()], [0.4f64.ln(), 0.6f64.ln()]]);
+        let share = chain.stationary();
+        assert_abs_diff_eq!(share[0], 2.0 / 3.0, epsilon = 1e-15);
+        let entropy = |p: f64| -p * p.ln() - (1.0 - p) * (1.0 - p).ln();
+        assert_abs_diff_eq!(chain.entropy_rate(), 2.0 / 3.0 * entropy(0.2) + entropy(0.4) / 3.0, epsilon = 1e-15);
+        assert_abs_diff_eq!(chain.unigram_entropy(), entropy(1.0 / 3.0), epsilon = 1e-15);
+        // A model that takes both for equally likely loses ln 2 whatever the chain is.
+        assert_abs_diff_eq!(chain.mean_loss(array![[3.0, 3.0], [-1.0, -1.0]].view()), 2f64.ln(), epsilon = 1e-15);
+    }
+
+    #[test]
+    fn the_stationary_distribution_stays() {
+        for (sharpness, rank, tokens) in [(0.0, None, 5), (1.0, None, 1), (3.0, Some(2), 40), (20.0, None, 30), (20.0, Some(1), 50)] {
+            let chain = chain(sharpness, rank, tokens);
+            let share = chain.stationary();
+            let next = share.dot(&chain.log_probabilities().mapv(f64::exp));
+            for (here, there) in share.iter().zip(&next) {
+                assert!(*here > 0.0 && (here / there - 1.0).abs() < 1e-10, "{sharpness} {rank:?}: {here} became {there}");
+            }
+            assert!(chain.entropy_rate() <= chain.unigram_entropy() + 1e-12);
+        }
+    }
+
+    /// The loss of the chain itself on its own text is the entropy rate, and shares of tokens are the stationary ones.
+    #[test]
+    fn simulation_agrees_with_entropy_and_shares() {
+        let chain = chain(1.5, Some(6), 20);
+        let (sampler, mut rng) = (chain.sampler(), Stream::new(3).rng("text"));
+        let (draws, mut token) = (200_000, 0);
+        let (mut loss, mut square, mut seen) = (0.0, 0.0, Array1::<f64>::zeros(20));
+        for _ in 0..draws {
+            let next = sampler.next(token, &mut rng);
+            let this = -chain.log_probabilities()[(token, next)];
+            (loss, square) = (loss + this / draws as f64, square + this * this / draws as f64);
+            seen[next] += 1.0 / draws as f64;
+            token = next;
+        }
+        let error = ((square - loss * loss) / draws as f64).sqrt();
+        assert_abs_diff_eq!(loss, chain.entropy_rate(), epsilon = 5.0 * error);
+        assert!(error < 0.003 && chain.entropy_rate() < 20f64.ln() - 0.3);
+        for (seen, share) in seen.iter().zip(&chain.stationary()) {
+            assert_abs_diff_eq!(seen, share, epsilon = 8.0 * (share / draws as f64).sqrt());
+        }
+    }
+
+    #[test]
+    fn names_tell_chains_apart_and_places_do_not() {
+        let kind = |name: &str| ChainKind { name: name.into(), ..ChainKind::default() };
+        let root = Stream::new(1);
+        let here = kind("a").draw(9, &root.child("models").child("x")).unwrap();
+        assert_eq!(here, kind("a").draw(9, &root.child("inputs")).unwrap());
+        assert_ne!(here, kind("b").draw(9, &root).unwrap());
+        assert_ne!(here, kind("a").draw(9, &Stream::new(2)).unwrap());
+        // Twice as sharp is twice as far from equal, row by row.
+        let sharp = ChainKind { sharpness: 2.0, ..kind("a") }.draw(9, &root).unwrap();
+        let centred = |chain: &Chain| {
+            let table = chain.log_probabilities();
+            &table - &table.mean_axis(Axis(1)).unwrap().insert_axis(Axis(1))
+        };
+        assert!((centred(&here) * 2.0 - centred(&sharp)).iter().all(|off| off.abs() < 1e-12));
+    }
+
+    #[test]
+    fn draws_stay_within_the_tokens() {
+        struct Fixed(u64);
+        impl ndarray_rand::rand::RngCore for Fixed {
+            fn next_u32(&mut self) -> u32 {
+                self.0 as u32
+            }
+            fn next_u64(&mut self) -> u64 {
+                self.0
+            }
+            fn fill_bytes(&mut self, bytes: &mut [u8]) {
+                bytes.fill(self.0 as u8);
+            }
+        }
+        // A token of no probability is never drawn, not even by the smallest and the largest number.
+        let cumulative = [0.0, 0.25, 0.25, 0.999_999_9, 0.999_999_9];
+        assert_eq!(draw(&cumulative, &mut Fixed(0)), 1);
+        assert_eq!(draw(&cumulative, &mut Fixed(u64::MAX)), 3);
+    }
+
+    #[test]
+    fn errors_name_the_parameter() {
+        let text = |kind: ChainKind, tokens| kind.check(Some(tokens)).unwrap_err().to_string();
+        assert!(text(ChainKind { sharpness: f64::NAN, ..ChainKind::default() }, 5).starts_with("chain.sharpness"));
+        assert!(text(ChainKind { sharpness: 21.0, ..ChainKind::default() }, 5).starts_with("chain.sharpness"));
+        assert!(text(ChainKind { rank: Some(0), ..ChainKind::default() }, 5).starts_with("chain.rank"));
+        assert!(text(ChainKind { rank: Some(6), ..ChainKind::default() }, 5).starts_with("chain.rank"));
+        assert!(text(ChainKind::default(), 5000).contains("not 5000"));
+        assert!(text(ChainKind::default(), 0).contains("not 0"));
+        assert!(ChainKind { rank: Some(6), ..ChainKind::default() }.check(None).is_ok());
+    }
+}
