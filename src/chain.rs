@@ -70,7 +70,8 @@ impl ChainKind {
                 Err(Error::invalid(format!("a chain has from 1 to {MOST_TOKENS} tokens, not {tokens}")))
             }
             Some(tokens) if self.rank.is_some_and(|rank| rank > tokens) => {
-                let text = format!("a chain of {tokens} tokens has at most rank {tokens}: leave `rank` out, or make it smaller");
+                let text =
+                    format!("a chain of {tokens} tokens has at most rank {tokens}: leave `rank` out, or make it smaller");
                 Err(Error::parameter("chain.rank", text))
             }
             _ => Ok(()),
@@ -244,7 +245,9 @@ mod tests {
 
     #[test]
     fn the_stationary_distribution_stays() {
-        for (sharpness, rank, tokens) in [(0.0, None, 5), (1.0, None, 1), (3.0, Some(2), 40), (20.0, None, 30), (20.0, Some(1), 50)] {
+        for (sharpness, rank, tokens) in
+            [(0.0, None, 5), (1.0, None, 1), (3.0, Some(2), 40), (20.0, None, 30), (20.0, Some(1), 50)]
+        {
             let chain = chain(sharpness, rank, tokens);
             let share = chain.stationary();
             let next = share.dot(&chain.log_probabilities().mapv(f64::exp));

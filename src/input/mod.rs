@@ -57,7 +57,7 @@ pub trait InputKind: Send + Sync + Debug {
 }
 
 /// All kinds of input.
-pub static INPUTS: &[Kind<dyn InputKind>] = 
+pub static INPUTS: &[Kind<dyn InputKind>] =
     &[kind!(dyn InputKind, Markov), kind!(dyn InputKind, RepeatedTokens), kind!(dyn InputKind, Tokens)];
 
 impl InputShape {

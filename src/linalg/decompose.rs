@@ -40,8 +40,7 @@ pub fn svd(a: ArrayView2<f64>) -> Result<(Array2<f64>, Vec<f64>, Array2<f64>)> {
     if rank == 0 {
         return Ok((Array2::zeros((a.nrows(), 0)), Vec::new(), Array2::zeros((0, a.ncols()))));
     }
-    let svd =
-        to_faer(a).thin_svd().map_err(|_| Error::invalid("singular values do not converge: are all numbers finite?"))?;
+    let svd = to_faer(a).thin_svd().map_err(|_| Error::invalid("singular values do not converge: are all numbers finite?"))?;
     let (u, v) = (svd.U(), svd.V());
     Ok((
         Array2::from_shape_fn((a.nrows(), rank), |(row, column)| u[(row, column)]),

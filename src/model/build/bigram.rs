@@ -133,9 +133,14 @@ mod tests {
 
     #[test]
     fn the_whole_chain_fits_into_one_less_than_its_tokens() {
-        for (vocab, d_model, rank) in
-            [(20, None, None), (20, Some(25), None), (20, Some(3), Some(3)), (20, Some(7), Some(3)), (1, None, None), (2, None, None)]
-        {
+        for (vocab, d_model, rank) in [
+            (20, None, None),
+            (20, Some(25), None),
+            (20, Some(3), Some(3)),
+            (20, Some(7), Some(3)),
+            (1, None, None),
+            (2, None, None),
+        ] {
             let kind = kind(vocab, d_model, rank);
             let model = build(&kind);
             let chain = kind.chain(&stream()).unwrap().unwrap();
