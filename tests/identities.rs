@@ -5,7 +5,9 @@ mod common;
 
 use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
 use attn_circuits::circuit::composition::{Channel, composition};
+use attn_circuits::circuit::copying::{chance_sd, copying_score, diagonal};
 use attn_circuits::circuit::loss::predictions;
+use attn_circuits::circuit::weights::{Circuit, Circuits};
 use attn_circuits::input::TokenBatch;
 use attn_circuits::linalg::LowRank;
 use attn_circuits::measure::{MEASURES, Subject};
@@ -95,6 +97,26 @@ fn spectrum(model: &Transformer, id: HeadId) -> Vec<f64> {
     let eigenvalues = ov.eigenvalues().unwrap();
     numbers.extend((1..=3).map(|power| eigenvalues.iter().map(|v| v.powu(power).re).sum::<f64>()));
     numbers
+}
+
+/// The inverse of a small upper triangular matrix.
+fn upper_inverse(a: &Array2<f64>) -> Array2<f64> {
+    let n = a.nrows();
+    let mut inverse = Array2::zeros((n, n));
+    for column in 0..n {
+        for row in (0..=column).rev() {
+            let rest: f64 = (row + 1..=column).map(|i| a[(row, i)] * inverse[(i, column)]).sum();
+            inverse[(row, column)] = (f64::from(u8::from(row == column)) - rest) / a[(row, row)];
+        }
+    }
+    inverse
+}
+
+/// What was computed beforehand, in parallel, is what is computed when it is needed.
+fn prepare_changes_nothing(model: &Transformer, circuit: Circuit, expected: &[attn_circuits::linalg::Complex]) {
+    let prepared = Circuits::new(model);
+    prepared.prepare(&[circuit], true);
+    assert_eq!(prepared.eigenvalues(circuit).unwrap(), expected, "{circuit:?}");
 }
 
 proptest! {
@@ -190,6 +212,97 @@ proptest! {
         }
         let chain = square.then(&product).unwrap();
         prop_assert!(relative_error(&chain.dense(), &dense.dot(&product.dense())) < 1e-9);
+        let row = gaussian(m, &stream, "row").mapv(f64::from);
+        prop_assert!(relative_error(&row.dot(&dense), &square.apply(row.view()).unwrap()) < 1e-9);
+        let from_left = square.after(dense.view()).unwrap();
+        prop_assert!(relative_error(&dense.dot(&dense), &from_left.dense()) < 1e-9);
+        prop_assert_eq!(eigenvalues.len(), k);
+        prop_assert!(eigenvalues.iter().skip(m).all(|value| value.norm() == 0.0));
+
+        // Left eigenvectors of the large matrix, in the order of the eigenvalues, whatever the factors.
+        let pairs = square.left_eigenvectors(k + 1).unwrap();
+        prop_assert_eq!(pairs.len(), k);
+        let m_inverse = Array2::from_shape_fn((k, k), |(i, j)| if i == j { 2.0 } else if i < j { 0.5 } else { 0.0 });
+        let other = LowRank::new(square.left().dot(&m_inverse), upper_inverse(&m_inverse).dot(&square.right())).unwrap();
+        for (index, (pair, same)) in pairs.iter().zip(other.left_eigenvectors(k).unwrap()).enumerate() {
+            prop_assert!((pair.value - eigenvalues[index]).norm() < 1e-6 * scale, "{}: {} {}", index, pair.value, eigenvalues[index]);
+            let (Some(x), Some(y)) = (&pair.vector, &same.vector) else { continue };
+            let (re, im) = (x.mapv(|z| z.re).dot(&dense), x.mapv(|z| z.im).dot(&dense));
+            for (v, z) in x.iter().enumerate() {
+                let expected = pair.value * z;
+                prop_assert!((expected.re - re[v]).abs() + (expected.im - im[v]).abs() < 1e-7 * scale, "{}", index);
+                prop_assert!((z - y[v]).norm() < 1e-6, "{}: {} {}", index, z, y[v]);
+            }
+            prop_assert!((x.iter().map(|z| z.norm()).sum::<f64>() - 1.0).abs() < 1e-9);
+            let own = x.iter().max_by(|a, b| a.norm().total_cmp(&b.norm())).unwrap();
+            prop_assert!(own.re > 0.0 && (pair.multiplicity > 1 || own.im.abs() < 0.1 * own.re), "{}: {}", index, own);
+        }
+    }
+
+    /// Identity 5, for every circuit of a model.
+    #[test]
+    fn circuits_are_the_products_of_their_matrices((config, seed) in sizes()) {
+        let model = build(&config, &random_weights(&config, true, seed));
+        let circuits = Circuits::new(&model);
+        let (w_e, w_u) = (wide(model.w_e()), wide(model.w_u()));
+        let ov = |id| wide(model.head(id).w_v).dot(&wide(model.head(id).w_o));
+        let qk = |id| wide(model.head(id).w_q).dot(&wide(model.head(id).w_k.t()));
+        let mut all = vec![(Circuit::Direct, w_e.dot(&w_u))];
+        for to in config.heads() {
+            all.push((Circuit::Ov(to), ov(to)));
+            all.push((Circuit::Qk(to), qk(to)));
+            all.push((Circuit::FullOv(to), w_e.dot(&ov(to)).dot(&w_u)));
+            all.push((Circuit::FullQk(to), w_e.dot(&qk(to)).dot(&w_e.t())));
+            for from in config.heads().filter(|from| from.layer < to.layer) {
+                let k_term = w_e.dot(&qk(to)).dot(&ov(from).t()).dot(&w_e.t());
+                all.push((Circuit::KComposition { from, to }, k_term));
+                all.push((Circuit::QComposition { from, to }, w_e.dot(&ov(from)).dot(&qk(to)).dot(&w_e.t())));
+                all.push((Circuit::VirtualOv { from, to }, w_e.dot(&ov(from)).dot(&ov(to)).dot(&w_u)));
+            }
+        }
+        for (circuit, dense) in all {
+            prop_assert!(relative_error(&dense, &circuits.low_rank(circuit).unwrap().dense()) < 1e-9, "{:?}", circuit);
+            let norm = dense.iter().map(|v| v * v).sum::<f64>().sqrt();
+            let (found, rounding) = circuits.norm_and_rounding(circuit).unwrap();
+            prop_assert!((found / norm - 1.0).abs() < 1e-9, "{:?}: {} {}", circuit, found, norm);
+            prop_assert!(rounding / norm > 1e-8 && rounding / norm < 1e-4, "{:?}: {} {}", circuit, rounding, norm);
+            let singular = attn_circuits::linalg::singular_values(dense.view()).unwrap();
+            for (index, value) in circuits.singular_values(circuit).unwrap().iter().enumerate() {
+                prop_assert!((value - singular[index]).abs() < 1e-9 * norm, "{:?}: {}", circuit, index);
+            }
+            let eigenvalues = circuits.eigenvalues(circuit).unwrap();
+            let width = if circuit == Circuit::Direct { config.d_model } else { config.d_head };
+            prop_assert_eq!(eigenvalues.len(), width);
+            let mut power = dense.clone();
+            for exponent in 1..=3 {
+                let sum: f64 = eigenvalues.iter().map(|v| v.powu(exponent).re).sum();
+                prop_assert!((sum - power.diag().sum()).abs() < 1e-8 * norm.powi(exponent as i32), "{:?}", circuit);
+                power = power.dot(&dense);
+            }
+            prepare_changes_nothing(&model, circuit, &eigenvalues);
+        }
+    }
+
+    /// Ranks and shares of the diagonal, from the multiplied-out matrix.
+    #[test]
+    fn the_diagonal_is_ranked_in_its_rows((config, seed) in sizes(), percent in 0.0f64..60.0) {
+        let model = build(&config, &random_weights(&config, false, seed));
+        let circuits = Circuits::new(&model);
+        for id in config.heads() {
+            let dense = circuits.low_rank(Circuit::FullOv(id)).unwrap().dense();
+            let v = config.d_vocab;
+            let places = (percent / 100.0 * v as f64).max(1.0);
+            let (mut rank, mut share) = (0.0, 0.0);
+            for (token, row) in dense.rows().into_iter().enumerate() {
+                let above = row.iter().filter(|&&other| other > row[token]).count() as f64;
+                rank += above / ((v - 1) * v) as f64;
+                share += (places - above).clamp(0.0, 1.0) / v as f64;
+            }
+            let found = diagonal(&circuits, Circuit::FullOv(id), 2048, percent).unwrap().unwrap();
+            prop_assert!((found.rank.unwrap() - rank).abs() < 0.5 / v as f64, "{:?} {}", found, rank);
+            prop_assert!((found.top_share - share).abs() < 1.0 / v as f64, "{:?} {}", found, share);
+            prop_assert_eq!(diagonal(&circuits, Circuit::Ov(id), 2048, percent).unwrap(), None);
+        }
     }
 
     /// Identity 6: what two heads write and read overlaps wholly, or not at all.
@@ -286,4 +399,92 @@ fn the_chance_level_of_composition_is_that_of_random_rotations() {
     assert!((square - 1.0 / d).abs() < 4.0 * 2.0 * mean * standard_error, "E[c²] = {square}, 1/d = {}", 1.0 / d);
     assert!((mean - chance.mean).abs() < 4.0 * standard_error + 0.1 * sd, "mean {mean}, expected {}", chance.mean);
     assert!((sd / chance.sd - 1.0).abs() < 0.1, "sd {sd}, expected {}", chance.sd);
+}
+
+/// The stated chance level of every kind of circuit, against random models. Gaussian weights of every size give the same score.
+#[test]
+fn the_chance_level_of_copying_is_that_of_random_models() {
+    for (k, d, vocab) in [(8, 32, 200), (8, 32, 20), (16, 40, 60)] {
+        let config = config(2, 2, d, k, vocab);
+        let to = HeadId::new(1, 0);
+        let pairs = config.heads().filter(|from| from.layer == 0).flat_map(|from| {
+            [Circuit::KComposition { from, to }, Circuit::QComposition { from, to }, Circuit::VirtualOv { from, to }]
+        });
+        let circuits: Vec<Circuit> = config
+            .heads()
+            .flat_map(|id| [Circuit::Ov(id), Circuit::Qk(id), Circuit::FullOv(id), Circuit::FullQk(id)])
+            .chain(pairs)
+            .collect();
+        // Squares and numbers of scores, by the kind of circuit.
+        let mut found = std::collections::BTreeMap::new();
+        for seed in 0..150 {
+            let model = build(&config, &random_weights(&config, false, seed));
+            let of_model = Circuits::new(&model);
+            for &circuit in &circuits {
+                let score = copying_score(&of_model, circuit).unwrap().unwrap();
+                let name = format!("{circuit:?}").split([' ', '(']).next().unwrap().to_string();
+                let (squares, scores, _) = found.entry(name).or_insert((0.0, 0.0, chance_sd(&config, circuit)));
+                *squares += score * score;
+                *scores += 1.0;
+            }
+        }
+        for (name, (squares, scores, expected)) in found {
+            let sd: f64 = (squares / scores as f64).sqrt();
+            println!("k {k}, d {d}, V {vocab}, {name}: {:.3}/k, stated {:.3}/k", sd * k as f64, expected * k as f64);
+            // Four standard errors of the simulation beside a tenth.
+            assert!((sd / expected - 1.0).abs() < 0.1 + 4.0 / (2.0 * scores).sqrt(), "{name}: {sd}, stated {expected}");
+        }
+    }
+}
+
+/// Heads that write nothing, or shift every token to the next, have no eigenvalues but zeros and so no score, in any gauge.
+#[test]
+fn zero_and_nilpotent_circuits_have_no_copying_score() {
+    let v = 12;
+    let config = config(1, 3, 2 * v + 3, v, v);
+    let mut weights = random_weights(&config, false, 8);
+    let set = |place: &mut Array3<f32>, head: usize, to: Array2<f32>| place.index_axis_mut(Axis(0), head).assign(&to);
+    let block = |rows: usize, columns: usize, offset: usize, shift: usize| {
+        Array2::from_shape_fn((rows, columns), |(i, j)| f32::from(u8::from(i + shift == j + offset)))
+    };
+    // Tokens in the first coordinates, logits read from the next ones.
+    weights.w_e = block(v, 2 * v + 3, 0, 0);
+    weights.w_u = block(2 * v + 3, v, v, 0);
+    for (head, (writes, shift)) in [(v, 0), (v, 1), (0, 0)].into_iter().enumerate() {
+        set(&mut weights.blocks[0].w_v, head, block(2 * v + 3, v, 0, 0));
+        // Head 0 copies, head 1 shifts by one, head 2 writes where nothing is read.
+        set(
+            &mut weights.blocks[0].w_o,
+            head,
+            Array2::from_shape_fn((v, 2 * v + 3), |(i, j)| f32::from(u8::from(i + shift < v && j == writes + i + shift)) * 3.0),
+        );
+    }
+    let stream = Stream::new(2);
+    let models = [
+        build(&config, &weights),
+        rotated(&config, &weights, &rotation(config.d_model, &stream)),
+        rebased(&config, &weights, &stream),
+    ];
+    for model in &models {
+        let circuits = Circuits::new(model);
+        let score = |head| copying_score(&circuits, Circuit::FullOv(HeadId::new(0, head))).unwrap();
+        assert!((score(0).unwrap() - 1.0).abs() < 1e-5);
+        assert_eq!([score(1), score(2)], [None, None]);
+        let diagonal = |head| diagonal(&circuits, Circuit::FullOv(HeadId::new(0, head)), 2048, 5.0).unwrap();
+        let copies = diagonal(0).unwrap();
+        assert!(copies.rank.unwrap() < 1e-3 && copies.top_share > 0.999, "{copies:?}");
+        // One entry is above the diagonal, all others tie with it; in the last row, all do.
+        let shifts = diagonal(1).unwrap();
+        let expected = (11.0 * (1.0 + 5.0) + 5.5) / (11.0 * 12.0);
+        assert!((shifts.rank.unwrap() - expected).abs() < 1e-2, "{shifts:?} {expected}");
+        assert!((shifts.top_share - 1.0 / 144.0).abs() < 1e-2, "{shifts:?}");
+        assert_eq!(diagonal(2), None);
+        // Equal eigenvalues: the tokens themselves, one after the other.
+        let copying = circuits.low_rank(Circuit::FullOv(HeadId::new(0, 0))).unwrap();
+        for (index, pair) in copying.left_eigenvectors(v).unwrap().iter().enumerate() {
+            assert_eq!(pair.multiplicity, v);
+            let vector = pair.vector.as_ref().unwrap();
+            assert!(vector.iter().enumerate().all(|(t, z)| (z.re - f64::from(u8::from(t == index))).abs() < 1e-4), "{vector}");
+        }
+    }
 }

@@ -5,11 +5,14 @@ mod common;
 
 use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
 use attn_circuits::circuit::composition::{Channel, composition};
+use attn_circuits::circuit::copying::copying_score;
 use attn_circuits::circuit::head_scores::head_scores;
 use attn_circuits::circuit::loss::predictions;
-use attn_circuits::model::{Keep, Transformer};
+use attn_circuits::circuit::weights::{Circuit, Circuits};
+use attn_circuits::linalg::Complex;
+use attn_circuits::model::{HeadId, Keep, Transformer};
 use common::{batch, model, tensors};
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn};
+use ndarray::{Array1, ArrayD, ArrayViewD, Axis, IxDyn};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,6 +65,71 @@ fn composition_tensor(model: &Transformer, channel: Channel) -> ArrayD<f64> {
     tensor
 }
 
+/// A number of every head, `[L, H]`, NaN where there is none.
+fn by_head(model: &Transformer, of: impl Fn(HeadId) -> Option<f64>) -> ArrayD<f64> {
+    let config = model.config();
+    ArrayD::from_shape_fn(IxDyn(&[config.n_layers, config.n_heads]), |place| {
+        of(HeadId::new(place[0], place[1])).unwrap_or(f64::NAN)
+    })
+}
+
+/// The part `[l, h]` of a tensor.
+fn of_head(tensor: &ArrayD<f64>, id: HeadId) -> ArrayViewD<'_, f64> {
+    tensor.view().index_axis_move(Axis(0), id.layer).index_axis_move(Axis(0), id.head)
+}
+
+/// The expected eigenvalues in the order of those found: each takes the nearest one that is left.
+fn matched(found: &[Complex], re: ArrayViewD<f64>, im: ArrayViewD<f64>) -> Vec<Complex> {
+    let mut left: Vec<Complex> = re.iter().zip(&im).map(|(&re, &im)| Complex::new(re, im)).collect();
+    let mut nearest = |value: &Complex| {
+        let distance = |i: &usize| (left[*i] - value).norm();
+        let index = (0..left.len()).min_by(|i, j| distance(i).total_cmp(&distance(j))).expect("equally many");
+        left.swap_remove(index)
+    };
+    found.iter().map(&mut nearest).collect()
+}
+
+/// Spectra, copying scores and full matrices from the weights alone.
+fn check_spectra(comparison: &mut Comparison, model: &Transformer, expected: &BTreeMap<String, ArrayD<f64>>) {
+    let circuits = Circuits::new(model);
+    type OfHead = fn(HeadId) -> Circuit;
+    for (name, of) in
+        [("ov", Circuit::Ov as OfHead), ("qk", Circuit::Qk), ("ov.full", Circuit::FullOv), ("qk.full", Circuit::FullQk)]
+    {
+        for id in model.config().heads() {
+            let circuit = of(id);
+            if let Some(expected) = expected.get(&format!("{name}.singular_values")) {
+                let (found, expected) =
+                    (Array1::from(circuits.singular_values(circuit).unwrap()).into_dyn(), of_head(expected, id));
+                comparison.check(&format!("{name}.singular_values {id}"), found.view(), expected, 1e-5, 1e-5);
+            }
+            if let Some(re) = expected.get(&format!("{name}.eigenvalues_re")) {
+                let found = circuits.eigenvalues(circuit).unwrap();
+                let expected = matched(&found, of_head(re, id), of_head(&expected[&format!("{name}.eigenvalues_im")], id));
+                let errors: Array1<f64> = found.iter().zip(&expected).map(|(a, b)| (a - b).norm()).collect();
+                let zeros = ArrayD::zeros(errors.shape());
+                let largest = expected.iter().map(|v| v.norm()).fold(0.0, f64::max);
+                // Single eigenvalues are as uncertain as the roots of polynomials are.
+                comparison.check(
+                    &format!("{name}.eigenvalues {id}"),
+                    errors.into_dyn().view(),
+                    zeros.view(),
+                    1e-4 * largest + 1e-6,
+                    0.0,
+                );
+            }
+            if let Some(expected) = expected.get(&format!("{name}.matrix")) {
+                let found = circuits.low_rank(circuit).unwrap().dense().into_dyn();
+                comparison.check(&format!("{name}.matrix {id}"), found.view(), of_head(expected, id), 1e-6, 1e-6);
+            }
+        }
+        if let Some(expected) = expected.get(&format!("{name}.copying")) {
+            let found = by_head(model, |id| copying_score(&circuits, of(id)).unwrap());
+            comparison.check(&format!("{name}.copying"), found.view(), expected.view(), 1e-5, 0.0);
+        }
+    }
+}
+
 /// The loss entries of a forward pass `[B, n − 1]` against logits that were kept.
 fn check_forward(
     comparison: &mut Comparison,
@@ -102,6 +170,7 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
     for (name, channel) in [("comp.Q", Channel::Q), ("comp.K", Channel::K), ("comp.V", Channel::V)] {
         comparison.check(name, composition_tensor(&model, channel).view(), expected[name].view(), 1e-5, 0.0);
     }
+    check_spectra(&mut comparison, &model, &expected);
 
     let repeated = batch(&inputs["tokens_rep"]);
     for (name, method) in [("zero", Method::Zero), ("mean_batch_pos", Method::Mean), ("mean_batch", Method::MeanPerPosition)] {
@@ -201,6 +270,10 @@ fn checkpoints_agree_where_they_are_there() {
             let expected = expected[name].index_axis(Axis(0), index);
             comparison.check(&format!("step {step} {name}"), composition_tensor(&model, channel).view(), expected, 1e-5, 0.0);
         }
+        let circuits = Circuits::new(&model);
+        let copying = by_head(&model, |id| copying_score(&circuits, Circuit::FullOv(id)).unwrap());
+        let expected_copying = expected["ov.full.copying"].index_axis(Axis(0), index);
+        comparison.check(&format!("step {step} ov.full.copying"), copying.view(), expected_copying, 1e-5, 0.0);
         for score in head_scores(&model, &tokens).unwrap() {
             let names = [
                 ("tl_induction_mul", "detect.induction_head.mul"),

@@ -2,6 +2,7 @@
 
 pub mod ablation;
 pub mod composition;
+pub mod copying;
 pub mod head_scores;
 pub mod loss;
 pub mod weights;

@@ -4,9 +4,10 @@
 //! 2021, sections "QK and OV circuits" and "Path expansion of logits".
 
 use crate::Result;
-use crate::linalg::{Complex, LowRank, eigenvalues};
+use crate::linalg::{Complex, LowRank, eigenvalues, r_factor_by_blocks};
 use crate::model::{HeadId, Transformer};
 use ndarray::{Array2, ArrayView2, Axis, s};
+use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// A circuit of a model.
@@ -29,6 +30,13 @@ pub enum Circuit {
         /// The head whose keys read it.
         to: HeadId,
     },
+    /// What the OV circuit of `from` adds to the queries of `to`, over tokens: `W_E W_OV(from) W_QK(to) W_Eᵀ` `[V, V]`.
+    QComposition {
+        /// The head that writes.
+        from: HeadId,
+        /// The head whose queries read it.
+        to: HeadId,
+    },
     /// The OV circuit of a virtual head over tokens, `W_E W_OV(from) W_OV(to) W_U` `[V, V]`.
     VirtualOv {
         /// The head that moves first.
@@ -36,6 +44,43 @@ pub enum Circuit {
         /// The head that moves on.
         to: HeadId,
     },
+}
+
+/// What a circuit is embedded and read by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ends {
+    /// Nothing: it maps vectors of the stream to vectors of the stream.
+    Stream,
+    /// `W_E … W_U`: from tokens to logits.
+    Logits,
+    /// `W_E … W_Eᵀ`: from tokens to tokens.
+    Tokens,
+}
+
+impl Circuit {
+    fn ends(self) -> Ends {
+        match self {
+            Self::Ov(_) | Self::Qk(_) => Ends::Stream,
+            Self::Direct | Self::FullOv(_) | Self::VirtualOv { .. } => Ends::Logits,
+            Self::FullQk(_) | Self::KComposition { .. } | Self::QComposition { .. } => Ends::Tokens,
+        }
+    }
+
+    /// Whether rows and columns are tokens (and not vectors of the stream).
+    pub fn is_over_tokens(self) -> bool {
+        self.ends() != Ends::Stream
+    }
+
+    /// The head that the circuit belongs to (the later one of two), and the earlier one; the direct path has none.
+    pub fn heads(self) -> (Option<HeadId>, Option<HeadId>) {
+        match self {
+            Self::Direct => (None, None),
+            Self::Ov(id) | Self::Qk(id) | Self::FullOv(id) | Self::FullQk(id) => (Some(id), None),
+            Self::KComposition { from, to } | Self::QComposition { from, to } | Self::VirtualOv { from, to } => {
+                (Some(to), Some(from))
+            }
+        }
+    }
 }
 
 /// The circuits of one model. What several of them share is computed once, when it is first needed.
@@ -70,27 +115,66 @@ pub struct Circuits<'a> {
     unembed_embed: OnceLock<Array2<f64>>,
     /// `W_Eᵀ W_E`, `[d, d]`.
     embed_embed: OnceLock<Array2<f64>>,
+    /// The triangular factor of `W_E`, `[min(V, d), d]`.
+    embed: OnceLock<Array2<f64>>,
+    /// The triangular factor of `W_Uᵀ`, `[min(V, d), d]`.
+    unembed: OnceLock<Array2<f64>>,
 }
 
 fn wide(w: ArrayView2<f32>) -> Array2<f64> {
     w.mapv(f64::from)
 }
 
-/// `A B` in double precision, without a copy of either of that width: `a` `[m, V]`, `b` `[V, p]`, summed in a fixed order.
-fn product_over_tokens(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f64> {
-    const TOKENS: usize = 2048;
+/// So many tokens are held in double precision at once.
+const TOKENS: usize = 2048;
+
+/// Row blocks of `w` `[V, d]`, each in double precision.
+fn blocks(w: ArrayView2<'_, f32>) -> impl Iterator<Item = Array2<f64>> {
+    let rows = w.nrows();
+    (0..rows).step_by(TOKENS).map(move |start| wide(w.slice(s![start..(start + TOKENS).min(rows), ..])))
+}
+
+/// A band of `A B` in double precision, without a copy of either of the width of `V`: `a` `[m, V]`, `b` `[V, p]`.
+fn band_over_tokens(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f64> {
     let mut sum = Array2::zeros((a.nrows(), b.ncols()));
-    for start in (0..a.ncols()).step_by(TOKENS) {
-        let end = (start + TOKENS).min(a.ncols());
-        sum += &wide(a.slice(s![.., start..end])).dot(&wide(b.slice(s![start..end, ..])));
+    for (a, b) in a.axis_chunks_iter(Axis(1), TOKENS).zip(blocks(b)) {
+        sum += &wide(a).dot(&b);
     }
     sum
+}
+
+/// `A B` in double precision, band by band: `a` `[m, V]`, `b` `[V, p]`. The same to the digit whether in parallel or not.
+fn product_over_tokens(a: ArrayView2<f32>, b: ArrayView2<f32>, parallel: bool) -> Array2<f64> {
+    const BAND: usize = 128;
+    let bands: Vec<_> = a.axis_chunks_iter(Axis(0), BAND).collect();
+    let bands: Vec<Array2<f64>> = if parallel {
+        bands.par_iter().map(|band| band_over_tokens(*band, b)).collect()
+    } else {
+        bands.iter().map(|band| band_over_tokens(*band, b)).collect()
+    };
+    let views: Vec<_> = bands.iter().map(|band| band.view()).collect();
+    ndarray::concatenate(Axis(0), &views).expect("bands have equally many columns")
+}
+
+/// `W M`, `[V, k]`, for `w` `[V, d]` and `m` `[d, k]`.
+fn over_tokens(w: ArrayView2<f32>, m: ArrayView2<f64>) -> Array2<f64> {
+    let mut product = Array2::zeros((w.nrows(), m.ncols()));
+    for (mut to, block) in product.axis_chunks_iter_mut(Axis(0), TOKENS).zip(blocks(w)) {
+        ndarray::linalg::general_mat_mul(1.0, &block, &m, 0.0, &mut to);
+    }
+    product
 }
 
 impl<'a> Circuits<'a> {
     /// The circuits of `model`.
     pub fn new(model: &'a Transformer) -> Self {
-        Self { model, unembed_embed: OnceLock::new(), embed_embed: OnceLock::new() }
+        Self {
+            model,
+            unembed_embed: OnceLock::new(),
+            embed_embed: OnceLock::new(),
+            embed: OnceLock::new(),
+            unembed: OnceLock::new(),
+        }
     }
 
     /// The model.
@@ -100,35 +184,79 @@ impl<'a> Circuits<'a> {
 
     /// `W_U W_E`, `[d, d]`: with it the eigenvalues of a circuit over tokens come from `[k, k]` matrices.
     fn unembed_embed(&self) -> &Array2<f64> {
-        self.unembed_embed.get_or_init(|| product_over_tokens(self.model.w_u(), self.model.w_e()))
+        self.unembed_embed.get_or_init(|| product_over_tokens(self.model.w_u(), self.model.w_e(), false))
     }
 
     /// `W_Eᵀ W_E`, `[d, d]`.
     fn embed_embed(&self) -> &Array2<f64> {
-        self.embed_embed.get_or_init(|| product_over_tokens(self.model.w_e().t(), self.model.w_e()))
+        self.embed_embed.get_or_init(|| product_over_tokens(self.model.w_e().t(), self.model.w_e(), false))
     }
 
-    /// `W_OV` as a product of `[d, k]` and `[k, d]`.
-    fn ov(&self, id: HeadId) -> Result<LowRank> {
-        let head = self.model.head(id);
-        LowRank::from_f32(head.w_v, head.w_o)
+    fn embed(&self) -> &Array2<f64> {
+        self.embed.get_or_init(|| r_factor_by_blocks(self.model.config().d_model, blocks(self.model.w_e())))
     }
 
-    /// `W_QK` as a product of `[d, k]` and `[k, d]`.
-    fn qk(&self, id: HeadId) -> Result<LowRank> {
-        let head = self.model.head(id);
-        LowRank::from_f32(head.w_q, head.w_k.t())
+    fn unembed(&self) -> &Array2<f64> {
+        self.unembed.get_or_init(|| r_factor_by_blocks(self.model.config().d_model, blocks(self.model.w_u().reversed_axes())))
     }
 
-    /// The circuit between vectors of the stream that `circuit` is made of, what it is embedded by, and what it is read by.
-    fn inner(&self, circuit: Circuit) -> Result<LowRank> {
-        match circuit {
-            Circuit::Direct => LowRank::from_f32(self.model.w_e(), self.model.w_u()),
-            Circuit::Ov(id) | Circuit::FullOv(id) => self.ov(id),
-            Circuit::Qk(id) | Circuit::FullQk(id) => self.qk(id),
-            Circuit::KComposition { from, to } => self.qk(to)?.then(&self.ov(from)?.t()),
-            Circuit::VirtualOv { from, to } => self.ov(from)?.then(&self.ov(to)?),
+    /// Computes what the eigenvalues of `circuits` share, and with `norms` what their norms and singular values share, with all
+    /// threads. Otherwise the first circuit that needs it computes it, alone.
+    pub fn prepare(&self, circuits: &[Circuit], norms: bool) {
+        // Not inside `get_or_init`: a thread that waits there for its other half may be handed a circuit that waits for this one.
+        let set = |place: &OnceLock<Array2<f64>>, left: ArrayView2<f32>| {
+            if place.get().is_none() {
+                place.get_or_init({
+                    let product = product_over_tokens(left, self.model.w_e(), true);
+                    || product
+                });
+            }
+        };
+        let any = |ends| circuits.iter().any(|circuit| circuit.ends() == ends);
+        if any(Ends::Logits) {
+            set(&self.unembed_embed, self.model.w_u());
         }
+        if any(Ends::Tokens) {
+            set(&self.embed_embed, self.model.w_e().t());
+        }
+        if norms && (any(Ends::Logits) || any(Ends::Tokens)) {
+            let unembed = || {
+                if any(Ends::Logits) {
+                    self.unembed();
+                }
+            };
+            rayon::join(|| _ = self.embed(), unembed);
+        }
+    }
+
+    /// The heads' matrices that a circuit is made of, two for each circuit between vectors of the stream, in their order.
+    fn factors(&self, circuit: Circuit) -> Vec<ArrayView2<'a, f32>> {
+        let ov = |id: HeadId| {
+            let head = self.model.head(id);
+            [head.w_v, head.w_o]
+        };
+        let qk = |id: HeadId| {
+            let head = self.model.head(id);
+            [head.w_q, head.w_k.reversed_axes()]
+        };
+        let transposed = |[a, b]: [ArrayView2<'a, f32>; 2]| [b.reversed_axes(), a.reversed_axes()];
+        match circuit {
+            Circuit::Direct => Vec::new(),
+            Circuit::Ov(id) | Circuit::FullOv(id) => ov(id).to_vec(),
+            Circuit::Qk(id) | Circuit::FullQk(id) => qk(id).to_vec(),
+            Circuit::KComposition { from, to } => [qk(to), transposed(ov(from))].concat(),
+            Circuit::QComposition { from, to } => [ov(from), qk(to)].concat(),
+            Circuit::VirtualOv { from, to } => [ov(from), ov(to)].concat(),
+        }
+    }
+
+    /// The circuit between vectors of the stream that `circuit` embeds and reads.
+    pub(super) fn inner(&self, circuit: Circuit) -> Result<LowRank> {
+        let factors = self.factors(circuit);
+        let mut pairs = factors.chunks_exact(2).map(|pair| LowRank::from_f32(pair[0], pair[1]));
+        let d = self.model.config().d_model;
+        let first = pairs.next().unwrap_or_else(|| LowRank::new(Array2::eye(d), Array2::eye(d)))?;
+        pairs.try_fold(first, |product, next| product.then(&next?))
     }
 
     /// The circuit as a low-rank product.
@@ -139,20 +267,73 @@ impl<'a> Circuits<'a> {
     /// # Panics
     /// If the model has no such head.
     pub fn low_rank(&self, circuit: Circuit) -> Result<LowRank> {
+        if circuit == Circuit::Direct {
+            return LowRank::from_f32(self.model.w_e(), self.model.w_u());
+        }
         let inner = self.inner(circuit)?;
-        match circuit {
-            Circuit::Direct | Circuit::Ov(_) | Circuit::Qk(_) => Ok(inner),
-            Circuit::FullOv(_) | Circuit::VirtualOv { .. } => self.between(inner, self.model.w_u()),
-            Circuit::FullQk(_) | Circuit::KComposition { .. } => self.between(inner, self.model.w_e().t()),
+        let (w_e, w_u) = (self.model.w_e(), self.model.w_u().reversed_axes());
+        let between =
+            |right| LowRank::new(over_tokens(w_e, inner.left()), over_tokens(right, inner.right().t()).reversed_axes());
+        match circuit.ends() {
+            Ends::Stream => Ok(inner),
+            Ends::Logits => between(w_u),
+            Ends::Tokens => between(w_e),
         }
     }
 
-    /// `W_E M W` for `M` between vectors of the stream.
-    fn between(&self, inner: LowRank, right: ArrayView2<f32>) -> Result<LowRank> {
-        inner.dot(wide(right).view())?.t().dot(wide(self.model.w_e()).t()).map(|product| product.t())
+    /// What reads a circuit over tokens, `[d, V]`: `W_U`, or `W_Eᵀ`.
+    pub(super) fn reader(&self, circuit: Circuit) -> ArrayView2<'a, f32> {
+        if circuit.ends() == Ends::Tokens { self.model.w_e().reversed_axes() } else { self.model.w_u() }
     }
 
-    /// The eigenvalues that can differ from zero, at most `k`, by descending magnitude.
+    /// A product of the circuit's norm and singular values, of width `d` however many tokens there are: the circuit in orthonormal
+    /// bases of what `W_E` writes and what reads it. Not one of its eigenvalues.
+    ///
+    /// # Errors
+    /// None that a model's own heads can cause.
+    ///
+    /// # Panics
+    /// If the model has no such head.
+    pub fn compressed(&self, circuit: Circuit) -> Result<LowRank> {
+        let inner = self.inner(circuit)?;
+        match circuit.ends() {
+            Ends::Stream => Ok(inner),
+            Ends::Logits => inner.after(self.embed().view())?.dot(self.unembed().t()),
+            Ends::Tokens => inner.after(self.embed().view())?.dot(self.embed().t()),
+        }
+    }
+
+    /// The singular values that can differ from zero, descending: `min(d, k)` of them, or `min(V, d, k)` of a circuit over tokens.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] if the iteration does not converge.
+    ///
+    /// # Panics
+    /// If the model has no such head.
+    pub fn singular_values(&self, circuit: Circuit) -> Result<Vec<f64>> {
+        self.compressed(circuit)?.singular_values()
+    }
+
+    /// `B A`, `[k, k]`, for a circuit `A B`: its eigenvalues are those of the circuit, apart from zeros.
+    ///
+    /// # Errors
+    /// None that a model's own heads can cause.
+    ///
+    /// # Panics
+    /// If the model has no such head.
+    pub fn core(&self, circuit: Circuit) -> Result<Array2<f64>> {
+        let inner = self.inner(circuit)?;
+        match circuit.ends() {
+            Ends::Stream => Ok(inner.right().dot(&inner.left())),
+            Ends::Logits => inner.closed_by(self.unembed_embed().view()),
+            Ends::Tokens => inner.closed_by(self.embed_embed().view()),
+        }
+    }
+
+    /// The eigenvalues that can differ from zero, by descending magnitude (see [`eigenvalues`]): `k` of them, or `d` of the direct
+    /// path. Where `V` or `d` is smaller than that, the rest are zeros.
+    ///
+    /// Those of a circuit that has not enough eigenvectors are only accurate to a root of the machine precision.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if the iteration does not converge.
@@ -160,16 +341,60 @@ impl<'a> Circuits<'a> {
     /// # Panics
     /// If the model has no such head.
     pub fn eigenvalues(&self, circuit: Circuit) -> Result<Vec<Complex>> {
-        let inner = self.inner(circuit)?;
-        let middle = match circuit {
-            Circuit::Direct | Circuit::Ov(_) | Circuit::Qk(_) => return inner.eigenvalues(),
-            Circuit::FullOv(_) | Circuit::VirtualOv { .. } => self.unembed_embed(),
-            Circuit::FullQk(_) | Circuit::KComposition { .. } => self.embed_embed(),
-        };
-        // Those of W_E A B W are those of B W W_E A.
-        let mut values = inner.closed_by(middle.view()).and_then(|core| eigenvalues(core.view()))?;
-        values.truncate(self.model.w_e().len_of(Axis(0)));
+        let (d, tokens) = (self.model.config().d_model, self.model.w_e().nrows());
+        let least = if circuit.is_over_tokens() { d.min(tokens) } else { d };
+        let width = self.factors(circuit).first().map_or(d, |first| first.ncols());
+        if tokens < width && circuit.is_over_tokens() {
+            let mut values = eigenvalues(self.low_rank(circuit)?.dense().view())?;
+            values.resize(width, Complex::new(0.0, 0.0));
+            return Ok(values);
+        }
+        let mut values = eigenvalues(self.core(circuit)?.view())?;
+        // What is zero by its rank, exactly zero.
+        values.iter_mut().skip(least).for_each(|value| *value = Complex::new(0.0, 0.0));
         Ok(values)
+    }
+
+    /// The norm of a circuit, and about how much of it the rounding of all weights to single precision can make up: half a unit in
+    /// the last place of every weight, independent of each other.
+    ///
+    /// A circuit that wiring or pruning made zero has a norm of this size, not of 0, if its model was rotated or stored.
+    ///
+    /// # Errors
+    /// None that a model's own heads can cause.
+    ///
+    /// # Panics
+    /// If the model has no such head.
+    pub fn norm_and_rounding(&self, circuit: Circuit) -> Result<(f64, f64)> {
+        let heads: Vec<_> = self.factors(circuit).into_iter().map(wide).collect();
+        let (left, right) = match circuit.ends() {
+            Ends::Stream => (None, None),
+            Ends::Logits => (Some(self.embed().view()), Some(self.unembed().t())),
+            Ends::Tokens => (Some(self.embed().view()), Some(self.embed().t())),
+        };
+        let chain: Vec<_> = left.into_iter().chain(heads.iter().map(|w| w.view())).chain(right).collect();
+        let square = |a: &Array2<f64>| a.iter().map(|v| v * v).sum::<f64>();
+        // ‖M_1 … M_i‖², and from the other end ‖M_i … M_n‖².
+        let squares = |mut factors: Box<dyn Iterator<Item = ArrayView2<f64>> + '_>, steps: usize| {
+            let mut product = factors.next().map(|first| first.to_owned()).unwrap_or_default();
+            let mut all = vec![square(&product)];
+            for factor in factors.take(steps) {
+                product = product.dot(&factor);
+                all.push(square(&product));
+            }
+            all
+        };
+        let n = chain.len();
+        let before = squares(Box::new(chain.iter().map(|m| m.view())), n - 2);
+        let behind = squares(Box::new(chain.iter().rev().map(|m| m.t())), n - 2);
+        let mut noise = 0.0;
+        for (i, factor) in chain.iter().enumerate() {
+            let (rows, columns) = (factor.nrows() as f64, factor.ncols() as f64);
+            let before = if i == 0 { rows } else { before[i - 1] };
+            let behind = if i == n - 1 { columns } else { behind[n - 2 - i] };
+            noise += square(&factor.to_owned()) / (rows * columns) * before * behind;
+        }
+        Ok((self.compressed(circuit)?.norm(), f64::from(f32::EPSILON) / 2.0 * noise.sqrt()))
     }
 }
 

@@ -1,6 +1,6 @@
 use crate::{Error, Result};
 use faer::Mat;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 /// A complex number, as eigenvalues come.
 pub type Complex = faer::c64;
@@ -28,7 +28,7 @@ pub fn singular_values(a: ArrayView2<f64>) -> Result<Vec<f64>> {
     if a.is_empty() {
         return Ok(Vec::new());
     }
-    to_faer(a).singular_values().map_err(|_| Error::invalid("singular values do not converge: are all numbers finite?"))
+    to_faer(a).singular_values().map_err(|_| not_converged())
 }
 
 /// The thin singular value decomposition `a = U diag(σ) Vᵀ`: `U` `[m, r]`, `σ` descending, `Vᵀ` `[r, p]`, with `r = min(m, p)`.
@@ -40,7 +40,7 @@ pub fn svd(a: ArrayView2<f64>) -> Result<(Array2<f64>, Vec<f64>, Array2<f64>)> {
     if rank == 0 {
         return Ok((Array2::zeros((a.nrows(), 0)), Vec::new(), Array2::zeros((0, a.ncols()))));
     }
-    let svd = to_faer(a).thin_svd().map_err(|_| Error::invalid("singular values do not converge: are all numbers finite?"))?;
+    let svd = to_faer(a).thin_svd().map_err(|_| not_converged())?;
     let (u, v) = (svd.U(), svd.V());
     Ok((
         Array2::from_shape_fn((a.nrows(), rank), |(row, column)| u[(row, column)]),
@@ -49,7 +49,16 @@ pub fn svd(a: ArrayView2<f64>) -> Result<(Array2<f64>, Vec<f64>, Array2<f64>)> {
     ))
 }
 
-/// Eigenvalues of a square matrix, by descending magnitude, then real part, then imaginary part.
+/// Magnitudes and parts of eigenvalues that differ by less than this, relative to the largest magnitude, count as equal when they are
+/// put in order.
+const TIE: f64 = 1e-4;
+
+/// Eigenvalues of a square matrix, by descending magnitude, then descending real part, then descending imaginary part: of a
+/// conjugate pair the one above the real axis comes first.
+///
+/// Magnitudes and real parts that differ by less than 1e-4 of the largest magnitude count as equal, so that rounding does not
+/// decide the order. Eigenvalues of a matrix that has not enough eigenvectors (a nilpotent one, say) are only accurate to a root of
+/// the machine precision.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the matrix is not square or the iteration does not converge.
@@ -62,7 +71,82 @@ pub fn eigenvalues(a: ArrayView2<f64>) -> Result<Vec<Complex>> {
     }
     let mut values =
         to_faer(a).eigenvalues().map_err(|_| Error::invalid("eigenvalues do not converge: are all numbers finite?"))?;
-    let key = |value: &Complex| [value.norm(), value.re, value.im];
-    values.sort_by(|a, b| key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal));
+    let largest = values.iter().map(|value| value.norm()).fold(0.0, f64::max);
+    sort_nearly(&mut values, TIE * largest, &[|v| v.norm(), |v| v.re, |v| v.im]);
     Ok(values)
+}
+
+/// Sorts by the first key, descending; runs whose neighbours differ by no more than `tie` count as equal and are sorted by the next.
+fn sort_nearly(values: &mut [Complex], tie: f64, keys: &[fn(&Complex) -> f64]) {
+    let [key, rest @ ..] = keys else { return };
+    values.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    values.chunk_by_mut(|a, b| key(a) - key(b) <= tie).for_each(|equal| sort_nearly(equal, tie, rest));
+}
+
+/// Singular values, descending, and the right singular vectors that belong to them as columns, of a square complex matrix given
+/// entry by entry.
+///
+/// # Errors
+/// [`Error::Invalid`] if the iteration does not converge.
+pub(super) fn right_singular_complex(
+    size: usize,
+    entry: impl FnMut(usize, usize) -> Complex,
+) -> Result<(Vec<f64>, Array2<Complex>)> {
+    if size == 0 {
+        return Ok((Vec::new(), Array2::from_elem((0, 0), Complex::new(0.0, 0.0))));
+    }
+    let svd = Mat::from_fn(size, size, entry).svd().map_err(|_| not_converged())?;
+    let (s, v) = (svd.S().column_vector(), svd.V());
+    Ok(((0..size).map(|i| s[i].re).collect(), Array2::from_shape_fn((size, size), |(i, j)| v[(i, j)])))
+}
+
+/// The triangular factor of a tall matrix of which `rows` yields one block of rows after another: `[min(m, k), k]`, with only one
+/// block in memory.
+pub fn r_factor_by_blocks(columns: usize, rows: impl Iterator<Item = Array2<f64>>) -> Array2<f64> {
+    rows.fold(Array2::zeros((0, columns)), |r, block| {
+        let stacked = ndarray::concatenate(Axis(0), &[r.view(), block.view()]).expect("blocks have equally many columns");
+        r_factor(stacked.view())
+    })
+}
+
+fn not_converged() -> Error {
+    Error::invalid("singular values do not converge: are all numbers finite?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn diagonal_blocks(values: &[Complex]) -> Array2<f64> {
+        let mut a = Array2::zeros((2 * values.len(), 2 * values.len()));
+        for (i, v) in values.iter().enumerate() {
+            let block = array![[v.re, v.im], [-v.im, v.re]];
+            a.slice_mut(ndarray::s![2 * i..2 * i + 2, 2 * i..2 * i + 2]).assign(&block);
+        }
+        a
+    }
+
+    #[test]
+    fn eigenvalues_of_nearly_equal_magnitude_come_in_one_order() {
+        let c = Complex::new;
+        // 1, −1 and i, −i, the magnitudes apart by rounding in both directions.
+        for e in [1e-9, -1e-9] {
+            let a = diagonal_blocks(&[c(-1.0 - e, 0.0), c(0.0, 1.0 + e), c(1.0, 0.0), c(0.5, 0.0)]);
+            let found: Vec<_> =
+                eigenvalues(a.view()).unwrap().iter().map(|v| (v.re.round() as i32, v.im.round() as i32)).collect();
+            assert_eq!(found[..6], [(1, 0), (1, 0), (0, 1), (0, -1), (-1, 0), (-1, 0)], "{e}");
+        }
+    }
+
+    #[test]
+    fn a_triangular_factor_by_blocks_is_that_of_the_whole() {
+        let a = Array2::from_shape_fn((11, 4), |(i, j)| ((i * 7 + j * 3) % 5) as f64 - 1.5 * j as f64);
+        let blocks = [0..3, 3..5, 5..11].map(|rows| a.slice(ndarray::s![rows, ..]).to_owned());
+        let r = r_factor_by_blocks(4, blocks.into_iter());
+        assert_eq!(r.dim(), (4, 4));
+        let error = (r.t().dot(&r) - a.t().dot(&a)).mapv(f64::abs).sum();
+        assert!(error < 1e-10, "{error}");
+        assert_eq!(r_factor_by_blocks(4, std::iter::once(a.slice(ndarray::s![..2, ..]).to_owned())).dim(), (2, 4));
+    }
 }

@@ -3,5 +3,5 @@
 mod decompose;
 mod low_rank;
 
-pub use decompose::{Complex, eigenvalues, r_factor, singular_values, svd};
-pub use low_rank::LowRank;
+pub use decompose::{Complex, eigenvalues, r_factor, r_factor_by_blocks, singular_values, svd};
+pub use low_rank::{Eigenpair, LowRank};

@@ -2,18 +2,27 @@
 
 mod ablation;
 mod attention;
+mod circuits;
 mod columns;
 mod composition;
+mod copying;
+mod eigenvalues;
+mod eigenvectors;
 mod head_scores;
 mod logits;
 mod loss;
+mod singular_values;
 
 pub use ablation::Ablation;
 pub use attention::Attention;
 pub use composition::Composition;
+pub use copying::Copying;
+pub use eigenvalues::Eigenvalues;
+pub use eigenvectors::Eigenvectors;
 pub use head_scores::HeadScores;
 pub use logits::Logits;
 pub use loss::Loss;
+pub use singular_values::SingularValues;
 
 use crate::input::{InputShape, TokenBatch};
 use crate::kind;
@@ -95,9 +104,13 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Ablation),
     kind!(dyn Measure, Attention),
     kind!(dyn Measure, Composition),
+    kind!(dyn Measure, Copying),
+    kind!(dyn Measure, Eigenvalues),
+    kind!(dyn Measure, Eigenvectors),
     kind!(dyn Measure, HeadScores),
     kind!(dyn Measure, Logits),
     kind!(dyn Measure, Loss),
+    kind!(dyn Measure, SingularValues),
 ];
 
 /// Bytes of a forward pass that keeps `keep` of all sequences of `input`.
