@@ -417,22 +417,22 @@ fn the_chance_level_of_copying_is_that_of_random_models() {
             .collect();
         // Squares and numbers of scores, by the kind of circuit.
         let mut found = std::collections::BTreeMap::new();
-        for seed in 0..150 {
+        for seed in 0..50 {
             let model = build(&config, &random_weights(&config, false, seed));
             let of_model = Circuits::new(&model);
             for &circuit in &circuits {
                 let score = copying_score(&of_model, circuit).unwrap().unwrap();
                 let name = format!("{circuit:?}").split([' ', '(']).next().unwrap().to_string();
-                let (squares, scores, _) = found.entry(name).or_insert((0.0, 0.0, chance_sd(&config, circuit)));
+                let (squares, scores, _) = found.entry(name).or_insert((0.0f64, 0.0f64, chance_sd(&config, circuit)));
                 *squares += score * score;
                 *scores += 1.0;
             }
         }
         for (name, (squares, scores, expected)) in found {
-            let sd: f64 = (squares / scores as f64).sqrt();
+            let sd = (squares / scores).sqrt();
             println!("k {k}, d {d}, V {vocab}, {name}: {:.3}/k, stated {:.3}/k", sd * k as f64, expected * k as f64);
-            // Four standard errors of the simulation beside a tenth.
-            assert!((sd / expected - 1.0).abs() < 0.1 + 4.0 / (2.0 * scores).sqrt(), "{name}: {sd}, stated {expected}");
+            // Four standard errors of the simulation beside the 15 % that are promised.
+            assert!((sd / expected - 1.0).abs() < 0.15 + 4.0 / (2.0 * scores).sqrt(), "{name}: {sd}, stated {expected}");
         }
     }
 }
