@@ -3,13 +3,27 @@
 use super::colormap::ColorScale;
 use super::data::{self, Categories};
 use super::matrix::{self, Cell, Matrix};
-use super::{Drawing, Figure};
+use super::token_names::TokenNames;
+use super::{Drawing, Figure, scale};
 use crate::kind::Described;
 use crate::{Error, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What stands along the axes of an attention pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Labels {
+    /// The token at each position.
+    #[default]
+    Tokens,
+    /// The positions.
+    Positions,
+}
 
 /// Where heads look: the attention from each position (rows) to itself and those before it (columns), as a lower triangle with the
 /// tokens on both axes, a panel for each head. It reads the table of the `attention` measure, whose columns are the defaults.
@@ -43,16 +57,23 @@ pub struct Attention {
     /// Column with more panels: `model`, if the table has several. At most 24 panels in all.
     #[serde(default)]
     pub facet: Option<String>,
+    /// What stands along the axes.
+    #[serde(default)]
+    pub labels: Labels,
+    /// Names of the tokens, token 0 first: a list, or a JSON file relative to the experiment file, which holds such a list or a
+    /// map of names to tokens. Default: the numbers of the tokens.
+    #[serde(default)]
+    pub tokens: Option<TokenNames>,
     /// Attention of the first colour. Default: 0, or the least value if there are negative ones.
     #[serde(default)]
     pub min: Option<f64>,
     /// Attention of the last colour. Default: the greatest value.
     #[serde(default)]
     pub max: Option<f64>,
-    /// Label of the x axis. Default: `source token`.
+    /// Label of the x axis. Default: `source token`, or `source position`.
     #[serde(default)]
     pub x_label: Option<String>,
-    /// Label of the y axis. Default: `destination token`.
+    /// Label of the y axis. Default: `destination token`, or `destination position`.
     #[serde(default)]
     pub y_label: Option<String>,
     /// Label of the colour bar. Default: `attention (probability)`.
@@ -137,8 +158,8 @@ impl Attention {
         Ok(Panels { codes: (0..data.height()).map(|row| index[&key(row)]).collect(), titles })
     }
 
-    /// The index of each row's position among all positions of the data, of destinations and of sources.
-    fn positions(&self, data: &DataFrame) -> Result<(Vec<usize>, Vec<usize>, usize)> {
+    /// The index of each row's position among all positions of the data, of destinations and of sources; and the positions.
+    fn positions(&self, data: &DataFrame) -> Result<(Vec<usize>, Vec<usize>, Vec<f64>)> {
         let read = |parameter, name: &str| -> Result<Vec<f64>> {
             data::numbers(data, parameter, name)?
                 .into_iter()
@@ -154,7 +175,28 @@ impl Attention {
         all.sort_by(f64::total_cmp);
         all.dedup();
         let index = |p: &f64| all.partition_point(|q| q < p);
-        Ok((to.iter().map(index).collect(), from.iter().map(index).collect(), all.len()))
+        Ok((to.iter().map(index).collect(), from.iter().map(index).collect(), all))
+    }
+
+    /// What stands along an axis: the positions, or the tokens in the column `name` of `parameter` at the places `at`.
+    fn labels(
+        &self,
+        data: &DataFrame,
+        column: (&str, &str),
+        at: &[usize],
+        positions: &[f64],
+        panels: &Panels,
+    ) -> Result<Vec<Categories>> {
+        if self.labels == Labels::Positions {
+            let labels = positions.iter().map(|&position| scale::number(position)).collect();
+            return Ok(vec![Categories { labels, codes: Vec::new(), numbers: Some(positions.to_vec()) }]);
+        }
+        let (parameter, name) = column;
+        let mut found = data::categories(data, parameter, name)?;
+        if let Some(names) = &self.tokens {
+            names.label(parameter, name, &mut found)?;
+        }
+        Ok(tokens(panels, at, positions.len(), &found))
     }
 }
 
@@ -192,10 +234,15 @@ impl Figure for Attention {
         &["layer", "head", "sequence", "destination", "source", "value"]
     }
 
+    fn read(&self, base: &Path) -> Result<Vec<(&'static str, Value)>> {
+        TokenNames::read(self.tokens.as_ref(), base)
+    }
+
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
         data::require_rows(data)?;
         let panels = self.panels(data)?;
-        let (to, from, count) = self.positions(data)?;
+        let (to, from, positions) = self.positions(data)?;
+        let count = positions.len();
         let values = data::numbers(data, "value", &self.value)?;
         data::require_unique(
             data.height(),
@@ -217,13 +264,14 @@ impl Figure for Attention {
                 cells[panels.codes[row]][to[row] * count + from[row]] = Cell::Value(*value);
             }
         }
-        let x = tokens(&panels, &from, count, &data::categories(data, "source_token", &self.source_token)?);
-        let y = tokens(&panels, &to, count, &data::categories(data, "destination_token", &self.destination_token)?);
+        let x = self.labels(data, ("source_token", &self.source_token), &from, &positions, &panels)?;
+        let y = self.labels(data, ("destination_token", &self.destination_token), &to, &positions, &panels)?;
+        let what = if self.labels == Labels::Positions { "position" } else { "token" };
         let zero = self.min.is_none().then_some(0.0);
         Matrix {
             title,
-            x_label: self.x_label.as_deref().unwrap_or("source token"),
-            y_label: self.y_label.as_deref().unwrap_or("destination token"),
+            x_label: self.x_label.as_deref().unwrap_or(&format!("source {what}")),
+            y_label: self.y_label.as_deref().unwrap_or(&format!("destination {what}")),
             color_label: self.color_label.as_deref().unwrap_or("attention (probability)"),
             scale: ColorScale::new(values.into_iter().flatten().chain(zero), None, self.min, self.max),
             facets: panels.titles,

@@ -69,7 +69,7 @@ pub fn paint_marker_of_size<DB: DrawingBackend>(
 }
 
 /// What stands before a name in a legend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sample {
     /// A line with its dashes, and its marker if they are drawn.
     Line {
@@ -80,15 +80,24 @@ pub enum Sample {
     Swatch,
     /// A marker.
     Marker,
+    /// An upright line with its marker at the foot.
+    Mark,
+    /// A line of this width and strength, for what no series tells apart.
+    Stroke {
+        /// Its width in pixels.
+        width: f64,
+        /// How far it stands out from the paper, 0 to 1.
+        strength: f64,
+    },
 }
 
 impl Sample {
     /// Width of what is drawn, with the space behind it.
     fn width(self) -> f64 {
         match self {
-            Self::Line { .. } => SAMPLE + 6.0,
+            Self::Line { .. } | Self::Stroke { .. } => SAMPLE + 6.0,
             Self::Swatch => 17.0,
-            Self::Marker => 14.0,
+            Self::Marker | Self::Mark => 14.0,
         }
     }
 
@@ -103,6 +112,13 @@ impl Sample {
             }
             Self::Swatch => canvas.fill(Rect { x, y: y - 6.0, width: 12.0, height: 12.0 }, style.color),
             Self::Marker => paint_marker(canvas, (x + 5.0, y), style.marker, style.color),
+            Self::Mark => {
+                canvas.line(&[(x + 5.0, y - 7.0), (x + 5.0, y + 4.0)], style.color, 1.25)?;
+                paint_marker(canvas, (x + 5.0, y + 4.0), style.marker, style.color)
+            }
+            Self::Stroke { width, strength } => {
+                canvas.line(&[(x, y), (x + SAMPLE, y)], theme::faded(theme::MUTED, strength), width)
+            }
         }
     }
 }

@@ -7,7 +7,9 @@ mod canvas;
 mod circuit_matrix;
 mod colormap;
 mod complex_plane;
+mod composition_graph;
 mod data;
+mod distribution;
 mod font;
 mod heatmap;
 mod layout;
@@ -16,6 +18,7 @@ mod line;
 mod matrix;
 mod raster;
 mod scale;
+mod scatter;
 mod svg;
 #[cfg(test)]
 mod tests;
@@ -79,7 +82,10 @@ pub static FIGURES: &[Kind<dyn Figure>] = &[
     crate::kind!(dyn Figure, heatmap::Heatmap),
     crate::kind!(dyn Figure, line::Line),
     crate::kind!(dyn Figure, bar::Bar),
+    crate::kind!(dyn Figure, scatter::Scatter),
+    crate::kind!(dyn Figure, distribution::Distribution),
     crate::kind!(dyn Figure, attention::Attention),
     crate::kind!(dyn Figure, circuit_matrix::CircuitMatrix),
     crate::kind!(dyn Figure, complex_plane::ComplexPlane),
+    crate::kind!(dyn Figure, composition_graph::CompositionGraph),
 ];

@@ -258,6 +258,128 @@ fn circuits_over_tokens() {
     assert!(file.contains("not read"), "{file}");
 }
 
+/// Composition of every pair of heads of `layers` layers of `heads`: noise, and a strong pair through keys.
+fn compositions(layers: i64, heads: i64) -> DataFrame {
+    let mut ends: [Vec<i64>; 4] = Default::default();
+    let (mut kind, mut z) = (vec![], vec![]);
+    for channel in ["k", "q", "v"] {
+        for from_layer in 0..layers {
+            for to_layer in from_layer + 1..layers {
+                for pair in 0..heads * heads {
+                    let (from, to) = (pair / heads, pair % heads);
+                    for (column, x) in ends.iter_mut().zip([from_layer, from, to_layer, to]) {
+                        column.push(x);
+                    }
+                    let strong = channel == "k" && from == 1;
+                    kind.push(channel);
+                    z.push(if strong { 4.0 + 20.0 * noise(z.len()) } else { 4.5 * noise(z.len()) - 1.0 });
+                }
+            }
+        }
+    }
+    let names = ["from_layer", "from_head", "to_layer", "to_head"];
+    let mut all: Vec<Column> = names.iter().zip(ends).map(|(n, c)| Column::new((*n).into(), c)).collect();
+    all.extend([Column::new("kind".into(), kind), Column::new("z".into(), z)]);
+    DataFrame::new_infer_height(all).unwrap()
+}
+
+#[test]
+fn compositions_as_a_graph() {
+    let title = "The keys of layer 1 read what head 0.1 writes";
+    for (layers, heads) in [(2, 4), (2, 12), (4, 6)] {
+        let drawing = draw("composition_graph", json!({}), &compositions(layers, heads), title);
+        keep(&format!("graph_{layers}_{heads}"), &drawing);
+        let again = draw("composition_graph", json!({}), &compositions(layers, heads), title);
+        assert_eq!((drawing.svg, drawing.png), (again.svg, again.png));
+    }
+    let mut two = compositions(2, 4);
+    two.with_column(Column::new("model".into(), vec!["trained"; two.height()])).unwrap();
+    let mut other = compositions(2, 2);
+    other.with_column(Column::new("model".into(), vec!["small"; other.height()])).unwrap();
+    let two = two.vstack(&other).unwrap();
+    keep("graph_facets", &draw("composition_graph", json!({"facet": "model", "at_least": 4, "max": 30}), &two, title));
+    keep("graph_none", &draw("composition_graph", json!({"at_least": 400}), &compositions(2, 4), "Nothing that strong"));
+    let twice = refusal("composition_graph", json!({}), &two);
+    assert!(twice.contains("kind = k from head 0.0 to head 1.0") && twice.contains("`facet`"), "{twice}");
+    let crowd = refusal("composition_graph", json!({}), &compositions(2, 40));
+    assert!(crowd.contains("40 heads") && crowd.contains("`width`"), "{crowd}");
+    let backwards =
+        refusal("composition_graph", json!({"from_layer": "to_layer", "to_layer": "from_layer"}), &compositions(2, 2));
+    assert!(backwards.contains("head 1.0 read by head 0.0"), "{backwards}");
+    let max = figure("composition_graph", json!({"max": 3})).check().unwrap_err();
+    assert!(matches!(&max, crate::Error::Parameter { path, .. } if path == "max"));
+}
+
+/// Scores of two null models, and of a few heads that stand out.
+fn scores() -> DataFrame {
+    let (mut model, mut head, mut z) = (vec![], vec![], vec![]);
+    let normal = |i: usize| (0..12).map(|j| noise(13 * i + j)).sum::<f64>() - 6.0;
+    for i in 0..300 {
+        for (name, spread) in [("random", 1.0), ("scrambled", 1.6)] {
+            if name == "random" || i < 120 {
+                model.push(name);
+                head.push(format!("0.{i}"));
+                z.push(Some(normal(i) * spread));
+            }
+        }
+    }
+    for (i, value) in [Some(6.1), Some(6.3), Some(2.2), None].into_iter().enumerate() {
+        model.push("trained");
+        head.push(format!("1.{i}"));
+        z.push(value);
+    }
+    df!("model" => model, "head" => head, "z" => z).unwrap()
+}
+
+#[test]
+fn scores_beside_their_null_models() {
+    let parameters = json!({"x": "z", "color": "model", "marks": ["trained"], "label": "head", "rule": [{"value": 0, "label": "chance"}],
+        "x_label": "z (standard deviations above chance)"});
+    let title = "Two trained heads lie far outside of what random heads reach";
+    let drawing = draw("distribution", parameters.clone(), &scores(), title);
+    keep("distribution", &drawing);
+    let again = draw("distribution", parameters, &scores(), title);
+    assert_eq!((drawing.svg, drawing.png), (again.svg, again.png));
+    keep("distribution_facets", &draw("distribution", json!({"x": "z", "facet": "model"}), &scores(), "Each for itself"));
+    let unknown = refusal("distribution", json!({"x": "z", "color": "model", "marks": ["wired"]}), &scores());
+    assert!(unknown.contains("`wired`") && unknown.contains("`trained`"), "{unknown}");
+    for (wrong, at) in [(json!({"x": "z", "marks": ["a"]}), "marks"), (json!({"x": "z", "label": "head"}), "label")] {
+        let error = figure("distribution", wrong).check().unwrap_err();
+        assert!(matches!(&error, crate::Error::Parameter { path, .. } if path == at), "{error}");
+    }
+}
+
+#[test]
+fn what_was_measured_against_what_was_expected() {
+    let expected: Vec<f64> = (0..40).map(|i| noise(i + 3)).collect();
+    let measured: Vec<f64> = expected.iter().enumerate().map(|(i, e)| e + 0.05 * (noise(i + 77) - 0.5)).collect();
+    let (low, high): (Vec<f64>, Vec<f64>) = measured.iter().map(|m| (m - 0.03, m + 0.03)).unzip();
+    let kind: Vec<&str> = (0..40).map(|i| ["q", "k", "v"][i % 3]).collect();
+    let data = df!("expected" => expected, "measured" => measured, "low" => low, "high" => high, "kind" => kind).unwrap();
+    let parameters = json!({"x": "expected", "y": "measured", "color": "kind", "low": "low", "high": "high", "diagonal": true});
+    keep("scatter", &draw("scatter", parameters, &data, "Theory says what was measured"));
+    let parameters =
+        json!({"x": "expected", "y": "measured", "facet": "kind", "x_scale": "log", "rule": [{"value": 0.5, "label": "half"}]});
+    keep("scatter_facets", &draw("scatter", parameters, &data, "The same in panels"));
+    let scales = figure("scatter", json!({"x": "a", "y": "b", "x_scale": "log", "diagonal": true})).check().unwrap_err();
+    assert!(matches!(&scales, crate::Error::Parameter { path, .. } if path == "diagonal"));
+}
+
+#[test]
+fn attention_with_names_and_with_positions() {
+    let names: Vec<String> = (0..33).map(|i| format!("word{i}")).collect();
+    keep(
+        "attention_names",
+        &draw("attention", json!({"tokens": names}), &attention(13, 1, false), "The words of the sequence"),
+    );
+    keep(
+        "attention_positions",
+        &draw("attention", json!({"labels": "positions"}), &attention(61, 1, false), "Where in the sequence"),
+    );
+    let few = refusal("attention", json!({"tokens": ["a"]}), &attention(5, 1, false));
+    assert!(few.contains("1 names") && few.contains("source_token"), "{few}");
+}
+
 /// Tables that nobody would draw on purpose, with columns `x`, `y`, `s` (series) and `f` (facet).
 fn odd_tables() -> Vec<(&'static str, DataFrame)> {
     let many = 200usize;
@@ -325,6 +447,15 @@ fn no_table_makes_a_figure_of_points_or_tokens_panic() {
         ("complex_plane", json!({"x": "x", "y": "y", "circle": 1})),
         ("complex_plane", json!({"x": "x", "y": "y", "facet": "f", "scale": "own"})),
         ("complex_plane", json!({"x": "x", "y": "y", "color": "s", "scale": "unit"})),
+        ("scatter", json!({"x": "x", "y": "y", "color": "s", "low": "y", "high": "y", "diagonal": true})),
+        ("scatter", json!({"x": "x", "y": "y", "facet": "f", "x_scale": "log", "rule": [{"value": 1, "label": "one"}]})),
+        ("distribution", json!({"x": "x", "color": "s", "marks": ["only"], "label": "f"})),
+        ("distribution", json!({"x": "y", "facet": "f", "rule": [{"value": 1, "label": "one"}]})),
+        ("distribution", json!({"x": "y", "color": "f", "x_scale": "log"})),
+        (
+            "composition_graph",
+            json!({"channel": "s", "from_layer": "f", "from_head": "x", "to_layer": "x", "to_head": "x", "weight": "y"}),
+        ),
         ("circuit_matrix", json!({"row": "s", "column": "x", "value": "y", "annotate": true})),
         ("circuit_matrix", json!({"row": "x", "column": "x", "value": "y", "facet": "f", "tokens": ["a", "b"]})),
     ];

@@ -67,6 +67,13 @@ pub fn translucent(color: RGBAColor, alpha: f64) -> RGBAColor {
     RGBAColor(color.0, color.1, color.2, alpha)
 }
 
+/// `color` mixed with the paper: what an opacity looks like, but without darker places where strokes overlap.
+pub fn faded(color: RGBAColor, strength: f64) -> RGBAColor {
+    let mix =
+        |c: u8, paper: u8| (f64::from(paper) + (f64::from(c) - f64::from(paper)) * strength.clamp(0.0, 1.0)).round() as u8;
+    RGBAColor(mix(color.0, PAPER.0), mix(color.1, PAPER.1), mix(color.2, PAPER.2), 1.0)
+}
+
 /// Relative luminance (WCAG 2): 0 for black, 1 for white.
 pub fn luminance(color: RGBAColor) -> f64 {
     let linear = |byte: u8| {
