@@ -2,6 +2,8 @@
 //! where it is known, ablation of everything.
 
 mod common;
+#[path = "identities/paths.rs"]
+mod paths;
 
 use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
 use attn_circuits::circuit::composition::{Channel, composition};

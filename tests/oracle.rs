@@ -8,6 +8,7 @@ use attn_circuits::circuit::composition::{Channel, composition};
 use attn_circuits::circuit::copying::copying_score;
 use attn_circuits::circuit::head_scores::head_scores;
 use attn_circuits::circuit::loss::predictions;
+use attn_circuits::circuit::paths::{Component, Part, Path as Chain, logit_attribution, paths, term_importance};
 use attn_circuits::circuit::weights::{Circuit, Circuits};
 use attn_circuits::linalg::Complex;
 use attn_circuits::model::{HeadId, Keep, Transformer};
@@ -145,6 +146,58 @@ fn check_forward(
     comparison.check(names[1], loss.view(), expected[names[1]].view(), 2e-4, 1e-4);
 }
 
+/// Direct attributions, paths and orders; the reference has the last two only where the stream is linear.
+fn check_paths(
+    comparison: &mut Comparison,
+    model: &Transformer,
+    tokens: &ArrayD<f64>,
+    expected: &BTreeMap<String, ArrayD<f64>>,
+) {
+    let repeated = batch(tokens);
+    let groups: Vec<_> = (0..repeated.length() - 1).map(|position| vec![position]).collect();
+    let rows = |rows: Vec<Vec<f64>>| {
+        let shape = IxDyn(&[rows.len(), groups.len()]);
+        ArrayD::from_shape_vec(shape, rows.concat()).expect("a number for each position")
+    };
+    let by_position = |name: &str| Some(expected.get(name)?.mean_axis(Axis(1)).unwrap());
+
+    // The reference leaves out what the last LayerNorm and the unembedding add, and the LayerNorm's weight.
+    let mut weights = model.to_weights();
+    weights.b_u = None;
+    if let Some(ln) = &mut weights.ln_final {
+        ln.w.fill(1.0);
+        ln.b.fill(0.0);
+    }
+    let twin = Transformer::new(model.config().clone(), weights).unwrap();
+    let parts = logit_attribution(&twin, &repeated, &groups).unwrap();
+    let (heads, others): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| matches!(part.component, Component::Head(_)));
+    let mut found: Vec<_> = heads.into_iter().map(|part| part.logit).collect();
+    found.push((0..groups.len()).map(|group| others.iter().map(|part| part.logit[group]).sum()).collect());
+    comparison.check("dla", rows(found).view(), by_position("dla").expect("every folder has it").view(), 2e-4, 1e-4);
+
+    if let Some(expected) = by_position("paths.logit") {
+        let all = paths(model, &repeated, usize::MAX, &groups).unwrap().parts;
+        // The reference has, layer by layer, all paths so far first and then the same with each head of the layer behind.
+        let n_heads = model.config().n_heads;
+        let mut labels: Vec<Vec<_>> = vec![vec![]];
+        for layer in 0..model.config().n_layers {
+            let with = |head: usize| labels.iter().map(move |path| [path.clone(), vec![(layer, head)]].concat());
+            let longer: Vec<_> = (0..n_heads).flat_map(with).collect();
+            labels.extend(longer);
+        }
+        let logit = |label: Vec<(usize, usize)>| {
+            let path = Part::Path(Chain::new(label.into_iter().map(|(layer, head)| HeadId::new(layer, head)).collect()));
+            all.iter().find(|(part, _)| *part == path).expect("every path").1.logit.clone()
+        };
+        comparison.check("paths.logit", rows(labels.into_iter().map(logit).collect()).view(), expected.view(), 2e-4, 1e-4);
+    }
+    if let Some(expected) = by_position("order.loss") {
+        let terms = term_importance(model, &repeated, &groups).unwrap().terms;
+        let whole = terms.into_iter().filter(|term| term.layers.is_empty()).map(|term| term.loss);
+        comparison.check("order.loss", rows(whole.collect()).view(), expected.view(), 1e-4, 0.0);
+    }
+}
+
 fn check_folder(folder: &Path, weights: &Path) -> Comparison {
     let mut comparison = Comparison::default();
     let model = model("import", json!({ "weights": weights.join("weights.safetensors") }));
@@ -196,6 +249,11 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
         let expected = expected[&name].mean_axis(Axis(0)).unwrap();
         comparison.check(&name, found.view(), expected.view(), tolerance, 0.0);
     }
+
+    // In a file of their own where the folder is a copy.
+    let of_paths = folder.join("expected_paths_f64.safetensors");
+    let of_paths = if of_paths.exists() { &tensors(&of_paths) } else { &expected };
+    check_paths(&mut comparison, &model, &inputs["tokens_rep"], of_paths);
 
     let processed = folder.join("processed_weights.safetensors");
     if processed.exists() {

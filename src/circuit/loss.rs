@@ -64,16 +64,23 @@ impl ByPosition {
     /// Means over all positions (`None`) and over each repeat: `(repeat, loss, accuracy)`. A repeat without a position that
     /// predicts is left out, and so is everything if there is no prediction at all.
     pub fn by_repeat(&self, repeats: Option<Repeats>) -> Vec<(Option<usize>, f64, f64)> {
-        let mut groups: Vec<(Option<usize>, Vec<usize>)> = vec![(None, (0..self.loss.len()).collect())];
-        if let Some(repeats) = repeats {
-            for repeat in 1..=repeats.count {
-                groups.push((Some(repeat), (0..self.loss.len()).filter(|&p| repeats.of(p) == Some(repeat)).collect()));
-            }
-        }
-        groups.retain(|(_, positions)| !positions.is_empty());
+        let groups = repeat_groups(self.loss.len(), repeats);
         let mean = |of: &Array1<f64>, at: &[usize]| at.iter().map(|&p| of[p]).sum::<f64>() / at.len() as f64;
         groups.into_iter().map(|(repeat, at)| (repeat, mean(&self.loss, &at), mean(&self.accuracy, &at))).collect()
     }
+}
+
+/// The positions, below `positions`, that tables take means over: all of them (`None`), then those in each repeat. A group without
+/// any is left out.
+pub fn repeat_groups(positions: usize, repeats: Option<Repeats>) -> Vec<(Option<usize>, Vec<usize>)> {
+    let mut groups: Vec<(Option<usize>, Vec<usize>)> = vec![(None, (0..positions).collect())];
+    if let Some(repeats) = repeats {
+        for repeat in 1..=repeats.count {
+            groups.push((Some(repeat), (0..positions).filter(|&p| repeats.of(p) == Some(repeat)).collect()));
+        }
+    }
+    groups.retain(|(_, positions)| !positions.is_empty());
+    groups
 }
 
 /// Adds up what the chunks of a batch summed, in order, and divides by the number of sequences.

@@ -5,4 +5,5 @@ pub mod composition;
 pub mod copying;
 pub mod head_scores;
 pub mod loss;
+pub mod paths;
 pub mod weights;

@@ -9,9 +9,13 @@ mod copying;
 mod eigenvalues;
 mod eigenvectors;
 mod head_scores;
+mod logit_attribution;
 mod logits;
 mod loss;
+mod paths;
+mod score_paths;
 mod singular_values;
+mod term_importance;
 
 pub use ablation::Ablation;
 pub use attention::Attention;
@@ -20,15 +24,19 @@ pub use copying::Copying;
 pub use eigenvalues::Eigenvalues;
 pub use eigenvectors::Eigenvectors;
 pub use head_scores::HeadScores;
+pub use logit_attribution::LogitAttribution;
 pub use logits::Logits;
 pub use loss::Loss;
+pub use paths::Paths;
+pub use score_paths::ScorePaths;
 pub use singular_values::SingularValues;
+pub use term_importance::TermImportance;
 
 use crate::input::{InputShape, TokenBatch};
 use crate::kind;
 use crate::kind::Kind;
 use crate::model::build::ModelKind;
-use crate::model::{Keep, ModelConfig, Transformer};
+use crate::model::{Keep, ModelConfig, Normalization, Transformer};
 use crate::stream::Stream;
 use crate::{Error, Result};
 use polars::prelude::{DataFrame, Schema};
@@ -108,9 +116,13 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Eigenvalues),
     kind!(dyn Measure, Eigenvectors),
     kind!(dyn Measure, HeadScores),
+    kind!(dyn Measure, LogitAttribution),
     kind!(dyn Measure, Logits),
     kind!(dyn Measure, Loss),
+    kind!(dyn Measure, Paths),
+    kind!(dyn Measure, ScorePaths),
     kind!(dyn Measure, SingularValues),
+    kind!(dyn Measure, TermImportance),
 ];
 
 /// Bytes of a forward pass that keeps `keep` of all sequences of `input`.
@@ -131,10 +143,29 @@ fn pass_bytes(model: &ModelConfig, input: &InputShape, keep: Keep) -> usize {
     sequence.saturating_mul(input.sequences)
 }
 
+/// Sequences of the chunks that are worked on at the same time.
+fn sequences_at_once(input: &InputShape) -> usize {
+    let at_once = crate::model::chunk_sequences(input.length).saturating_mul(rayon::current_num_threads());
+    input.sequences.min(at_once)
+}
+
+/// Positions of the chunks that are worked on at the same time.
+fn positions_at_once(input: Option<&InputShape>) -> usize {
+    input.map_or(0, |input| sequences_at_once(input).saturating_mul(input.length))
+}
+
 /// Bytes of the chunks that are worked on at the same time, everything of an ablation's clean run kept.
 fn chunk_bytes(model: &ModelConfig, input: Option<&InputShape>) -> usize {
     let Some(input) = input else { return 0 };
     let keep = Keep { patterns: true, z: true, residual: true, logits: true, ..Keep::NOTHING };
-    let at_once = crate::model::chunk_sequences(input.length).saturating_mul(rayon::current_num_threads());
-    pass_bytes(model, &InputShape { sequences: input.sequences.min(at_once), ..*input }, keep)
+    pass_bytes(model, &InputShape { sequences: sequences_at_once(input), ..*input }, keep)
+}
+
+/// Bytes of the matrices that read from the stream, into which a frozen run folds the LayerNorms before them.
+fn folded_weights(model: &ModelConfig) -> usize {
+    if model.normalization == Normalization::None {
+        return 0;
+    }
+    let heads = model.n_layers.saturating_mul(model.n_heads).saturating_mul(model.d_head).saturating_mul(3);
+    heads.saturating_add(model.d_vocab).saturating_mul(model.d_model).saturating_mul(size_of::<f32>())
 }

@@ -4,7 +4,7 @@ use super::attention::{Keepers, attend, attend_with};
 use super::{Cache, Keep, LayerNorm, Normalization, Positions, Transformer};
 use crate::batch::TokenBatch;
 use crate::{Error, Result};
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
+use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
 use rayon::prelude::*;
 
 /// Positions that share the products of one chunk. A constant: chunks, and so every rounding, are the same for any number of
@@ -243,16 +243,20 @@ impl Transformer {
                     queries_and_keys += &shift;
                 }
             }
-            Positions::Rotary { dim, base, adjacent_pairs } => {
-                let turns = Array2::from_shape_fn((n, dim / 2), |(position, pair)| {
-                    let frequency = base.powf(-(pair as f64) / (dim / 2) as f64);
-                    (position as f64 * frequency).sin_cos()
-                });
-                for mut sequence in qkv.axis_chunks_iter_mut(Axis(0), n) {
-                    for start in (0..both).step_by(d_head) {
-                        rotate(sequence.slice_mut(s![.., start..start + dim]), &turns, adjacent_pairs);
-                    }
-                }
+            Positions::Rotary { .. } => self.turn(n, qkv.slice_mut(s![.., ..both])),
+        }
+    }
+
+    /// Rotates queries and keys by their positions, with rotary positions. `x`: `[b·n, m·k]`, each `k` columns those of one head.
+    pub(super) fn turn(&self, n: usize, mut x: ArrayViewMut2<f32>) {
+        let Positions::Rotary { dim, base, adjacent_pairs } = self.config.positions else { return };
+        let turns = Array2::from_shape_fn((n, dim / 2), |(position, pair)| {
+            let frequency = base.powf(-(pair as f64) / (dim / 2) as f64);
+            (position as f64 * frequency).sin_cos()
+        });
+        for mut sequence in x.axis_chunks_iter_mut(Axis(0), n) {
+            for start in (0..sequence.ncols()).step_by(self.config.d_head) {
+                rotate(sequence.slice_mut(s![.., start..start + dim]), &turns, adjacent_pairs);
             }
         }
     }
@@ -263,10 +267,7 @@ impl Transformer {
             return;
         }
         for mut row in x.rows_mut() {
-            let d = row.len() as f64;
-            let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d;
-            let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d;
-            let factor = 1.0 / (variance + self.config.eps).sqrt();
+            let (mean, factor) = moments(row.view(), self.config.eps);
             row.mapv_inplace(|v| ((f64::from(v) - mean) * factor) as f32);
             if let Some(ln) = ln {
                 row *= &ln.w;
@@ -274,6 +275,14 @@ impl Transformer {
             }
         }
     }
+}
+
+/// What the normalisation takes away from a row, and what it multiplies the rest by.
+pub(super) fn moments(row: ArrayView1<f32>, eps: f64) -> (f64, f64) {
+    let d = row.len() as f64;
+    let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d;
+    let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d;
+    (mean, 1.0 / (variance + eps).sqrt())
 }
 
 /// Turns each pair of coordinates of `x` `[n, rotary_dim]` by the angle whose (sine, cosine) stands in `turns` `[n, pairs]`.

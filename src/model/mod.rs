@@ -6,6 +6,7 @@ mod cache;
 mod config;
 pub mod export;
 mod forward;
+pub mod frozen;
 mod weights;
 
 pub use cache::{Cache, Keep};

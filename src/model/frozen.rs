@@ -1,0 +1,264 @@
+//! The model as an affine map: attention patterns and normalisation scales are held at their values in a run.
+//!
+//! What is left is linear in the residual stream, so that everything written to it can be followed by itself (Elhage et al. 2021,
+//! "Path expansion of logits"). Centring and weights of a LayerNorm are folded into the matrix that reads after it, and its bias
+//! into that matrix's bias; only the scale, a number for each position, belongs to the run.
+
+use super::attention::attend_with;
+use super::forward::moments;
+use super::weights::Block;
+use super::{Cache, HeadId, Keep, LayerNorm, Normalization, Positions, Transformer};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, CowArray, Ix2, s};
+
+/// A matrix that reads from the stream, with what a LayerNorm does before it folded in, except for the scale.
+#[derive(Debug)]
+struct Reader<'a> {
+    /// `[d, p]`
+    w: CowArray<'a, f32, Ix2>,
+    /// `[p]`
+    b: Option<Array1<f32>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(normalization: Normalization, ln: Option<&LayerNorm>, w: &'a Array2<f32>, b: Option<&Array1<f32>>) -> Self {
+        if normalization == Normalization::None {
+            return Self { w: w.view().into(), b: b.cloned() };
+        }
+        let mut folded = w.clone();
+        let mut bias = b.cloned();
+        if let Some(ln) = ln {
+            let shift = ln.b.dot(w);
+            bias = Some(bias.map_or_else(|| shift.clone(), |bias| bias + &shift));
+            folded.rows_mut().into_iter().zip(&ln.w).for_each(|(mut row, &weight)| row *= weight);
+        }
+        // Centring a row vector before the product is centring the matrix's columns.
+        let mut mean = Array1::<f64>::zeros(folded.ncols());
+        for row in folded.rows() {
+            mean.iter_mut().zip(row).for_each(|(mean, &v)| *mean += f64::from(v));
+        }
+        let mean = mean.mapv(|sum| (sum / w.nrows() as f64) as f32);
+        folded -= &mean;
+        Self { w: folded.into(), b: bias }
+    }
+}
+
+/// A model whose runs can be frozen.
+#[derive(Debug)]
+pub struct Frozen<'a> {
+    model: &'a Transformer,
+    layers: Vec<Reader<'a>>,
+    unembed: Reader<'a>,
+}
+
+impl<'a> Frozen<'a> {
+    /// What a run has to keep so that it can be frozen.
+    pub const KEEP: Keep = Keep { patterns: true, residual: true, ..Keep::NOTHING };
+
+    /// Folds every LayerNorm into the matrices behind it. Without LayerNorm nothing is copied.
+    pub fn new(model: &'a Transformer) -> Self {
+        let normalization = model.config.normalization;
+        let layer = |block: &'a Block| Reader::new(normalization, block.ln.as_ref(), &block.w_qkv, block.b_qkv.as_ref());
+        Self {
+            model,
+            layers: model.blocks.iter().map(layer).collect(),
+            unembed: Reader::new(normalization, model.ln_final.as_ref(), &model.w_u, model.b_u.as_ref()),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'a Transformer {
+        self.model
+    }
+
+    /// Whether the model has any bias, that of a LayerNorm included.
+    pub fn has_bias(&self) -> bool {
+        let layers = self.layers.iter().any(|layer| layer.b.is_some());
+        layers || self.unembed.b.is_some() || self.model.blocks.iter().any(|block| block.b_o.is_some())
+    }
+
+    /// `b_O` of a layer, `[d]`.
+    pub fn b_o(&self, layer: usize) -> Option<ArrayView1<'_, f32>> {
+        self.model.blocks[layer].b_o.as_ref().map(|b| b.view())
+    }
+
+    /// What the heads of a layer write whatever they read, `[d]`: `b_V W_O`, summed over the heads. Attention to all sources
+    /// together is 1, so it is the same at every position.
+    pub fn head_constants(&self, layer: usize) -> Option<Array1<f32>> {
+        let b = self.layers[layer].b.as_ref()?;
+        let width = self.model.config.n_heads * self.model.config.d_head;
+        Some(b.slice(s![2 * width..]).dot(&self.model.blocks[layer].w_o))
+    }
+
+    /// What the unembedding adds whatever it reads, `[V]`.
+    pub fn unembed_bias(&self) -> Option<ArrayView1<'_, f32>> {
+        self.unembed.b.as_ref().map(|b| b.view())
+    }
+
+    /// The matrix that reads the last stream, once that is scaled, `[d, V]`.
+    pub fn w_u(&self) -> ArrayView2<'_, f32> {
+        self.unembed.w.view()
+    }
+
+    /// `W_O` of a layer, head under head, `[H·k, d]`.
+    pub fn w_o(&self, layer: usize) -> ArrayView2<'_, f32> {
+        self.model.blocks[layer].w_o.view()
+    }
+
+    /// The columns of a head's queries and keys among those of its layer.
+    fn query_and_key_columns(&self, id: HeadId) -> [std::ops::Range<usize>; 2] {
+        let (n_heads, d_head) = (self.model.config.n_heads, self.model.config.d_head);
+        [0, 1].map(|which| {
+            let start = (which * n_heads + id.head) * d_head;
+            start..start + d_head
+        })
+    }
+
+    /// What a head's queries and keys read from the stream, once that is scaled: `W_Q` and `W_K` side by side, `[d, 2k]`.
+    pub fn w_qk(&self, id: HeadId) -> Array2<f32> {
+        let reader = &self.layers[id.layer];
+        let parts = self.query_and_key_columns(id).map(|columns| reader.w.slice(s![.., columns]));
+        ndarray::concatenate(ndarray::Axis(1), &parts).expect("both have d rows")
+    }
+
+    /// What is added to a head's queries and keys whatever they read, side by side, `[2k]`.
+    pub fn b_qk(&self, id: HeadId) -> Option<Array1<f32>> {
+        let b = self.layers[id.layer].b.as_ref()?;
+        let parts = self.query_and_key_columns(id).map(|columns| b.slice(s![columns]));
+        Some(ndarray::concatenate(ndarray::Axis(0), &parts).expect("vectors"))
+    }
+
+    /// What positions add to queries and keys beside the stream, side by side, `[n, 2k]`: only with shortformer positions.
+    pub fn position_qk(&self, id: HeadId, n: usize) -> Option<Array2<f32>> {
+        let w_pos = self.model.w_pos.as_ref().filter(|_| self.model.config.positions == Positions::Shortformer)?;
+        // Positions come in behind the normalisation, so they meet the weights as they are.
+        let head = self.model.head(id);
+        let w = ndarray::concatenate(ndarray::Axis(1), &[head.w_q, head.w_k]).expect("both have d rows");
+        Some(w_pos.slice(s![..n, ..]).dot(&w))
+    }
+
+    /// Rotates queries and keys, `[b·n, 2k]`, where the position scheme does.
+    pub fn turn(&self, n: usize, qk: &mut Array2<f32>) {
+        self.model.turn(n, qk.view_mut());
+    }
+
+    /// Freezes a run of `tokens`, `[b, n]`; `cache` keeps at least [`Frozen::KEEP`].
+    pub fn run<'r>(&'r self, tokens: ArrayView2<'r, u32>, cache: Cache) -> FrozenRun<'r, 'a> {
+        let config = &self.model.config;
+        let scales = match config.normalization {
+            Normalization::None => Vec::new(),
+            Normalization::Ln | Normalization::LnPre => {
+                let of = |x: &ndarray::Array3<f32>| {
+                    let x = x.rows().into_iter();
+                    x.map(|row| moments(row, config.eps).1 as f32).collect()
+                };
+                cache.residual.iter().map(of).collect()
+            }
+        };
+        FrozenRun { frozen: self, tokens, cache, scales }
+    }
+}
+
+/// A run with its patterns and scales, through which any stream can be sent. Streams are `[b·n, d]`.
+#[derive(Debug)]
+pub struct FrozenRun<'r, 'a> {
+    frozen: &'r Frozen<'a>,
+    tokens: ArrayView2<'r, u32>,
+    cache: Cache,
+    /// For each layer and the unembedding, what the normalisation multiplies each position by; empty without normalisation.
+    scales: Vec<Array1<f32>>,
+}
+
+impl<'r, 'a> FrozenRun<'r, 'a> {
+    /// The model.
+    pub fn frozen(&self) -> &'r Frozen<'a> {
+        self.frozen
+    }
+
+    /// What the run kept.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The tokens, `[b, n]`.
+    pub fn tokens(&self) -> ArrayView2<'r, u32> {
+        self.tokens
+    }
+
+    /// Nothing.
+    pub fn zeros(&self) -> Array2<f32> {
+        Array2::zeros((self.tokens.len(), self.frozen.model.config.d_model))
+    }
+
+    /// What the tokens write: rows of `W_E`.
+    pub fn embedded(&self) -> Array2<f32> {
+        let mut x = self.zeros();
+        for (mut row, &token) in x.rows_mut().into_iter().zip(self.tokens) {
+            row.assign(&self.frozen.model.w_e.row(token as usize));
+        }
+        x
+    }
+
+    /// What the positions write to the stream: rows of `W_pos`, with standard positions only.
+    pub fn placed(&self) -> Option<Array2<f32>> {
+        let model = self.frozen.model;
+        let w_pos = model.w_pos.as_ref().filter(|_| model.config.positions == Positions::Standard)?;
+        let n = self.tokens.ncols();
+        let mut x = self.zeros();
+        x.rows_mut().into_iter().enumerate().for_each(|(index, mut row)| row.assign(&w_pos.row(index % n)));
+        Some(x)
+    }
+
+    /// Multiplies each position by the scale of a layer's normalisation, or (`layer` = L) the unembedding's.
+    pub fn scale(&self, layer: usize, x: &mut Array2<f32>) {
+        if let Some(scales) = self.scales.get(layer) {
+            x.rows_mut().into_iter().zip(scales).for_each(|(mut row, &scale)| row *= scale);
+        }
+    }
+
+    fn read(&self, layer: usize, x: &Array2<f32>, w: ArrayView2<f32>) -> Array2<f32> {
+        if self.scales.is_empty() {
+            return x.dot(&w);
+        }
+        let mut scaled = x.clone();
+        self.scale(layer, &mut scaled);
+        scaled.dot(&w)
+    }
+
+    /// The values that the heads of a layer make of a stream, without `b_V`: `[b·n, H·k]`.
+    pub fn values(&self, layer: usize, x: &Array2<f32>) -> Array2<f32> {
+        let config = &self.frozen.model.config;
+        self.read(layer, x, self.frozen.layers[layer].w.slice(s![.., 2 * config.n_heads * config.d_head..]))
+    }
+
+    /// Values moved by the patterns of some heads of a layer, `[b·n, H·k]`; the columns of the others are zero.
+    fn mixed(&self, layer: usize, heads: std::ops::Range<usize>, values: &Array2<f32>) -> Array2<f32> {
+        let (n, d_head) = (self.tokens.ncols(), self.frozen.model.config.d_head);
+        let mut z = Array2::zeros((values.nrows(), heads.len() * d_head));
+        for sequence in 0..self.tokens.nrows() {
+            let rows = sequence * n..(sequence + 1) * n;
+            for (place, head) in heads.clone().enumerate() {
+                let pattern = self.cache.patterns[layer].slice(s![sequence, head, .., ..]);
+                let values = values.slice(s![rows.clone(), head * d_head..(head + 1) * d_head]);
+                attend_with(pattern, values, z.slice_mut(s![rows.clone(), place * d_head..(place + 1) * d_head]));
+            }
+        }
+        z
+    }
+
+    /// What one head writes, its layer's `values` given, without biases.
+    pub fn head(&self, id: HeadId, values: &Array2<f32>) -> Array2<f32> {
+        let d_head = self.frozen.model.config.d_head;
+        let w_o = self.frozen.w_o(id.layer);
+        self.mixed(id.layer, id.head..id.head + 1, values).dot(&w_o.slice(s![id.head * d_head..(id.head + 1) * d_head, ..]))
+    }
+
+    /// What all heads of a layer together write of a stream, without biases.
+    pub fn layer(&self, layer: usize, x: &Array2<f32>) -> Array2<f32> {
+        self.mixed(layer, 0..self.frozen.model.config.n_heads, &self.values(layer, x)).dot(&self.frozen.w_o(layer))
+    }
+
+    /// The logits of a stream behind the last layer, without biases, `[b·n, V]`.
+    pub fn unembed(&self, x: &Array2<f32>) -> Array2<f32> {
+        self.read(self.frozen.model.config.n_layers, x, self.frozen.w_u())
+    }
+}
