@@ -169,7 +169,7 @@ impl Measure for ScorePaths {
         let heads = heads(subject.model.config(), self.heads.as_deref())?;
         let mut found = Vec::new();
         for target in self.chosen() {
-            let terms = score_paths(subject.model, batch, &heads, self.positions.into(), &|tokens| target.marks(tokens))?;
+            let terms = score_paths(subject.model, batch, &heads, self.positions.into(), |tokens| target.marks(tokens))?;
             found.extend(terms.into_iter().map(|terms| (terms.head, target, total(&terms), terms)));
         }
         found.sort_by_key(|(head, target, ..)| (*head, *target));

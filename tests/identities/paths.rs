@@ -355,7 +355,7 @@ proptest! {
             let n = tokens.len();
             (0..n).flat_map(|i| (0..=i).filter(move |j| (i + 2 * j) % 3 == 0).map(move |j| (i, j))).collect()
         };
-        let found = score_paths(&model, &batch, &heads, split, &marks).unwrap();
+        let found = score_paths(&model, &batch, &heads, split, marks).unwrap();
         let forced = Forced::new(&model, &config, &weights, &batch);
         let n = forced.n();
         // The mean over destinations of marked less other sources, of scores [b·n, n] (sequence by sequence).

@@ -94,7 +94,7 @@ pub fn score_paths(
     batch: &TokenBatch,
     heads: &[HeadId],
     split: Split,
-    marks: &(dyn Fn(ArrayView1<u32>) -> Vec<(usize, usize)> + Sync),
+    marks: impl Fn(ArrayView1<u32>) -> Vec<(usize, usize)> + Sync,
 ) -> Result<Vec<ScoreTerms>> {
     for &id in heads {
         model.config().check_head(id)?;
