@@ -6,10 +6,11 @@ mod common;
 use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
 use attn_circuits::circuit::composition::{Channel, composition};
 use attn_circuits::circuit::copying::copying_score;
-use attn_circuits::circuit::head_scores::head_scores;
+use attn_circuits::circuit::head_scores::{HeadScore, Score, head_scores};
 use attn_circuits::circuit::loss::predictions;
 use attn_circuits::circuit::paths::{Component, Part, Path as Chain, logit_attribution, paths, term_importance};
 use attn_circuits::circuit::weights::{Circuit, Circuits};
+use attn_circuits::input::{Repeats, TokenBatch};
 use attn_circuits::linalg::Complex;
 use attn_circuits::model::{HeadId, Keep, Transformer};
 use common::{batch, model, tensors};
@@ -131,6 +132,19 @@ fn check_spectra(comparison: &mut Comparison, model: &Transformer, expected: &BT
     }
 }
 
+/// `tokens_rep`: a start token, then a block twice.
+fn repeated_batch(tensor: &ArrayD<f64>) -> TokenBatch {
+    let tokens = batch(tensor).tokens().to_owned();
+    let repeats = Repeats { start: 1, period: (tokens.ncols() - 1) / 2, count: 2 };
+    TokenBatch::new(tokens, Some(repeats)).expect("a batch that repeats")
+}
+
+/// The values of a score, `[L, H]`.
+fn score_tensor(model: &Transformer, score: &HeadScore) -> ArrayD<f64> {
+    let shape = [model.config().n_layers, model.config().n_heads];
+    ArrayD::from_shape_vec(shape.to_vec(), score.values.clone().unwrap()).unwrap()
+}
+
 /// The loss entries of a forward pass `[B, n − 1]` against logits that were kept.
 fn check_forward(
     comparison: &mut Comparison,
@@ -225,7 +239,7 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
     }
     check_spectra(&mut comparison, &model, &expected);
 
-    let repeated = batch(&inputs["tokens_rep"]);
+    let repeated = repeated_batch(&inputs["tokens_rep"]);
     for (name, method) in [("zero", Method::Zero), ("mean_batch_pos", Method::Mean), ("mean_batch", Method::MeanPerPosition)] {
         let name = format!("ablate.{name}.loss");
         let interventions: Vec<_> =
@@ -239,12 +253,16 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
         comparison.check(&name, by_head.view(), expected.view(), 1e-4, 0.0);
     }
 
-    for score in head_scores(&model, &repeated).unwrap() {
-        let Some(name) = score.score.name.strip_prefix("tl_") else { continue };
+    for score in head_scores(&model, &repeated, &Score::all()).unwrap() {
+        if score.score.name() == "induction_stripe_repeats" {
+            let name = "detect.induction_stripe";
+            comparison.check(name, score_tensor(&model, &score).view(), expected[name].view(), 1e-5, 0.0);
+        }
+        let Some(name) = score.score.name().strip_prefix("tl_") else { continue };
         let (kind, convention) = name.split_at(name.find("_mul").or(name.find("_abs")).unwrap());
         let kind = if kind == "induction" { "induction_head".to_string() } else { format!("{kind}_head") };
         let name = format!("detect.{kind}.{}", &convention[1..]);
-        let found = score.value.unwrap().into_dyn();
+        let found = score_tensor(&model, &score);
         let tolerance = if convention.contains("abs") { 1.001e-3 } else { 1e-5 };
         let expected = expected[&name].mean_axis(Axis(0)).unwrap();
         comparison.check(&name, found.view(), expected.view(), tolerance, 0.0);
@@ -265,8 +283,8 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
 }
 
 /// Tensors compared in a folder: with those of every layer on the way (residual stream, scores, …), and without.
-const WHOLE: usize = 27;
-const COPIED: usize = 22;
+const WHOLE: usize = 28;
+const COPIED: usize = 23;
 
 fn check_root(root: &Path, folders: &[(&str, usize)]) {
     let mut failed = Vec::new();
@@ -315,7 +333,7 @@ fn checkpoints_agree_where_they_are_there() {
         return;
     }
     let expected = tensors(&root.join("expected_f64.safetensors"));
-    let tokens = batch(&tensors(&root.join("inputs.safetensors"))["tokens_rep"]);
+    let tokens = repeated_batch(&tensors(&root.join("inputs.safetensors"))["tokens_rep"]);
     let mut comparison = Comparison::default();
     for (index, step) in expected["steps"].iter().enumerate() {
         let weights = root.join(format!("step_{:05}.safetensors", *step as usize));
@@ -332,15 +350,16 @@ fn checkpoints_agree_where_they_are_there() {
         let copying = by_head(&model, |id| copying_score(&circuits, Circuit::FullOv(id)).unwrap());
         let expected_copying = expected["ov.full.copying"].index_axis(Axis(0), index);
         comparison.check(&format!("step {step} ov.full.copying"), copying.view(), expected_copying, 1e-5, 0.0);
-        for score in head_scores(&model, &tokens).unwrap() {
+        for score in head_scores(&model, &tokens, &Score::all()).unwrap() {
             let names = [
                 ("tl_induction_mul", "detect.induction_head.mul"),
                 ("tl_previous_token_mul", "detect.previous_token_head.mul"),
                 ("tl_duplicate_token_mul", "detect.duplicate_token_head.mul"),
+                ("induction_stripe_repeats", "detect.induction_stripe"),
             ];
-            let Some((_, name)) = names.iter().find(|(ours, _)| *ours == score.score.name) else { continue };
+            let Some((_, name)) = names.iter().find(|(ours, _)| *ours == score.score.name()) else { continue };
             let expected = expected[*name].index_axis(Axis(0), index);
-            comparison.check(&format!("step {step} {name}"), score.value.unwrap().into_dyn().view(), expected, 1e-5, 0.0);
+            comparison.check(&format!("step {step} {name}"), score_tensor(&model, &score).view(), expected, 1e-5, 0.0);
         }
     }
     assert!(comparison.compared >= 60 && comparison.failed.is_empty(), "{:#?}", comparison.failed);

@@ -81,6 +81,8 @@ pub struct Composition {
 pub struct CompositionValue {
     /// `‖A B‖_F / (‖A‖_F ‖B‖_F)`, in `[0, 1]`.
     pub score: f64,
+    /// `√(Σ σ_i(A)² σ_i(B)²) / (‖A‖_F ‖B‖_F)`: the score of these spectra in perfect alignment.
+    pub highest: f64,
     /// What chance gives.
     pub chance: Chance,
     /// `(score − chance)/sd`; `None` if chance has no spread.
@@ -199,6 +201,7 @@ fn value(score: f64, a: &[f64], b: &[f64], d: usize) -> Option<CompositionValue>
     let square = |spectrum: &[f64]| spectrum.iter().map(|v| v * v).sum::<f64>();
     let chance = Chance::new(&a, &b, d);
     let best: f64 = a.iter().zip(&b).map(|(a, b)| (a * b).powi(2)).sum();
+    let highest = (best / (square(&a) * square(&b))).sqrt();
     let z = (chance.sd > 0.0).then(|| (score - chance.mean) / chance.sd);
-    Some(CompositionValue { score, chance, z, alignment: score * score * square(&a) * square(&b) / best })
+    Some(CompositionValue { score, highest, chance, z, alignment: (score / highest).powi(2) })
 }

@@ -6,4 +6,5 @@ pub mod copying;
 pub mod head_scores;
 pub mod loss;
 pub mod paths;
+pub mod virtual_heads;
 pub mod weights;

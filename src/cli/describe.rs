@@ -1,5 +1,7 @@
 //! `list` and `describe`: what a YAML file can name, from the same docs as the source.
 
+use super::score_card::{score, score_card};
+use crate::circuit::head_scores::{CONVENTIONS, OFFSET};
 use crate::experiment::Registries;
 use crate::experiment::schema::experiment_schema;
 use crate::figure::FIGURES;
@@ -59,6 +61,11 @@ pub(super) fn list() -> String {
         "Wired circuits (kind: wired, circuit:)",
         CIRCUITS.iter().map(|preset| (preset.name, first_sentence(preset.description))),
     );
+    section(
+        &mut text,
+        "Scores (measure: head_scores)",
+        CONVENTIONS.iter().chain([&OFFSET]).map(|score| (score.name, score.summary.trim_end_matches('.').to_string())),
+    );
     text.push_str("`describe NAME` explains one of them.\n");
     text
 }
@@ -78,7 +85,7 @@ fn first_sentence(doc: &str) -> String {
     paragraph.split_once(". ").map_or(paragraph.trim_end_matches('.'), |(sentence, _)| sentence).to_string()
 }
 
-/// Explains `[NAME]`, `[circuit, NAME]`, `[circuit, NAME, n]`, or `[measure, NAME]` and the like.
+/// Explains `[NAME]`, `[circuit, NAME]`, `[circuit, NAME, n]`, `[score, NAME]`, or `[measure, NAME]` and the like.
 ///
 /// # Errors
 /// [`Error::Invalid`] if nothing is called that.
@@ -100,11 +107,17 @@ pub(super) fn describe(words: &[String]) -> Result<String> {
     {
         return circuit(preset, None);
     }
+    if matches!(category, None | Some("score"))
+        && let Some(score) = score(name)
+    {
+        return Ok(score_card(name, &score));
+    }
     let entries = entries();
     let wanted = |entry: &&Entry| entry.name == name && category.is_none_or(|category| category == entry.category);
     let found: Vec<_> = entries.iter().filter(wanted).collect();
     if found.is_empty() {
-        let names: Vec<_> = entries.iter().map(|entry| entry.name).chain(CIRCUITS.iter().map(|preset| preset.name)).collect();
+        let others = CIRCUITS.iter().map(|preset| preset.name).chain(CONVENTIONS.iter().map(|score| score.name));
+        let names: Vec<_> = entries.iter().map(|entry| entry.name).chain(others).collect();
         let hint = closest(name, &names).map_or("`list` shows all".to_string(), |name| format!("did you mean `{name}`?"));
         return Err(Error::invalid(format!("nothing is called `{}`; {hint}", words.join(" "))));
     }

@@ -3,6 +3,7 @@
 mod describe;
 mod plan;
 mod progress;
+mod score_card;
 
 use crate::experiment::schema::experiment_schema;
 use crate::experiment::{self, Experiment, LoadOptions, Progress, Registries, Silent};

@@ -24,12 +24,17 @@ pub(super) fn integer(value: usize) -> i64 {
 
 /// The heads that the parameter `heads` (`["0.3"]`) names; every head without it.
 pub(super) fn heads(model: &ModelConfig, list: Option<&[String]>) -> Result<Vec<HeadId>> {
+    heads_of("heads", model, list)
+}
+
+/// The heads that a parameter names; every head without it.
+pub(super) fn heads_of(parameter: &str, model: &ModelConfig, list: Option<&[String]>) -> Result<Vec<HeadId>> {
     let Some(list) = list else {
         return Ok(model.heads().collect());
     };
     let head = |(index, text): (usize, &String)| {
         let id = text.parse::<HeadId>().and_then(|id| model.check_head(id).map(|()| id));
-        id.map_err(|error| Error::parameter(format!("heads[{index}]"), error.to_string()))
+        id.map_err(|error| Error::parameter(format!("{parameter}[{index}]"), error.to_string()))
     };
     let mut heads = list.iter().enumerate().map(head).collect::<Result<Vec<_>>>()?;
     heads.sort_unstable();

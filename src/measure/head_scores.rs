@@ -1,7 +1,7 @@
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
-use super::{Cost, Measure, Subject};
+use super::{Cost, Measure, Subject, scores};
 use crate::Result;
-use crate::circuit::head_scores::{SCORES, head_scores};
+use crate::circuit::head_scores::{CONVENTIONS, Score, head_scores};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::ModelConfig;
@@ -11,21 +11,44 @@ use serde::Deserialize;
 
 /// What each head attends to: scores of its attention pattern, in every convention under its own name.
 ///
-/// `previous_token`, `current_token`, `first_token`: mean attention to the position before, to the own position, to position 0.
-/// `duplicate_token`: attention mass on earlier copies of the current token, mean over the positions that have one.
-/// `prefix_matching`: attention mass on positions right after an earlier copy of the current token, mean over the positions of
-/// repeats 2.. (where the input does not repeat: over the positions with an earlier copy). `tl_…`: TransformerLens'
-/// `detect_head` with error measure `mul` or `abs`; `_excl` leaves out column 0 and the diagonal.
+/// The same ideal head scores 1, 0.98 or 0.5 by different conventions for the same thing. So each is a score of its own: `list`
+/// shows them, and `describe NAME` gives the formula of one, who uses it, and what an ideal head scores by it and by all others.
+/// `previous_token` and `prefix_matching` are the two that tell the parts of an induction circuit; both are 1 for an ideal head.
 ///
-/// `floor` is what uniform attention scores on this input, `ceiling` what an ideal head scores (one that attends to the right
-/// sources and nothing else, and to position 0 where there are none). A value is null where the input has nothing to attend to.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+/// `floor` is what uniform attention scores on this input, `ceiling` what an ideal head scores: one that divides its attention
+/// equally among the right sources, and attends to position 0 where there are none. (With three or more repeats a head that prefers
+/// the latest copy can beat the ceiling of the `induction_stripe` scores, which look at that copy alone.) Means are over
+/// the sequences and the destinations named. A value is null where the input has nothing that the score looks for.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct HeadScores {}
+pub struct HeadScores {
+    /// Which scores; default: all that `list` shows but `offset_N`.
+    #[serde(default)]
+    #[schemars(schema_with = "scores::schema")]
+    scores: Option<Vec<String>>,
+    /// Adds attention to the position so many before: `[2, 3]` stands for the scores `offset_2` and `offset_3`.
+    #[serde(default)]
+    #[schemars(title = "offset_N")]
+    offsets: Vec<usize>,
+}
+
+impl HeadScores {
+    fn scores(&self) -> Vec<Score> {
+        match &self.scores {
+            Some(names) => scores::chosen(names.iter().map(String::as_str), &self.offsets),
+            None => scores::chosen(CONVENTIONS.iter().map(|convention| convention.name), &self.offsets),
+        }
+    }
+}
 
 impl Described for HeadScores {
     const NAME: &'static str = "head_scores";
-    const EXAMPLE: &'static str = "- measure: head_scores\n  input: repeated\n";
+    const EXAMPLE: &'static str = "\
+- measure: head_scores
+  input: repeated
+  scores: [previous_token, prefix_matching]
+  offsets: [2]
+";
 }
 
 impl Measure for HeadScores {
@@ -46,20 +69,21 @@ impl Measure for HeadScores {
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
         let heads = model.n_layers.saturating_mul(model.n_heads);
-        Cost { rows: heads.saturating_mul(SCORES.len()), bytes: super::chunk_bytes(model, input) }
+        Cost { rows: heads.saturating_mul(self.scores().len()), bytes: super::chunk_bytes(model, input) }
     }
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let model = subject.model;
-        let scores = head_scores(model, subject.required_input()?)?;
-        let rows: Vec<_> = model.config().heads().flat_map(|id| scores.iter().map(move |score| (id, score))).collect();
+        let found = head_scores(model, subject.required_input()?, &self.scores())?;
+        let heads = model.config().heads().enumerate();
+        let rows: Vec<_> = heads.flat_map(|head| found.iter().map(move |score| (head, score))).collect();
         Ok(df!(
-            "layer" => rows.iter().map(|(id, _)| integer(id.layer)).collect::<Vec<_>>(),
-            "head" => rows.iter().map(|(id, _)| integer(id.head)).collect::<Vec<_>>(),
-            "score" => rows.iter().map(|(_, s)| s.score.name).collect::<Vec<_>>(),
-            "value" => rows.iter().map(|(id, s)| s.value.as_ref().map(|v| v[(id.layer, id.head)])).collect::<Vec<_>>(),
-            "floor" => rows.iter().map(|(_, s)| s.floor).collect::<Vec<_>>(),
-            "ceiling" => rows.iter().map(|(_, s)| s.ceiling).collect::<Vec<_>>(),
+            "layer" => rows.iter().map(|((_, id), _)| integer(id.layer)).collect::<Vec<_>>(),
+            "head" => rows.iter().map(|((_, id), _)| integer(id.head)).collect::<Vec<_>>(),
+            "score" => rows.iter().map(|(_, found)| found.score.name()).collect::<Vec<_>>(),
+            "value" => rows.iter().map(|((place, _), found)| found.values.as_ref().map(|v| v[*place])).collect::<Vec<_>>(),
+            "floor" => rows.iter().map(|(_, found)| found.floor).collect::<Vec<_>>(),
+            "ceiling" => rows.iter().map(|(_, found)| found.ceiling).collect::<Vec<_>>(),
         )?)
     }
 }

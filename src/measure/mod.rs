@@ -16,6 +16,9 @@ mod paths;
 mod score_paths;
 mod singular_values;
 mod term_importance;
+mod scores;
+mod singular_values;
+mod virtual_heads;
 
 pub use ablation::Ablation;
 pub use attention::Attention;
@@ -31,6 +34,7 @@ pub use paths::Paths;
 pub use score_paths::ScorePaths;
 pub use singular_values::SingularValues;
 pub use term_importance::TermImportance;
+pub use virtual_heads::VirtualHeads;
 
 use crate::input::{InputShape, TokenBatch};
 use crate::kind;
@@ -123,6 +127,7 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, ScorePaths),
     kind!(dyn Measure, SingularValues),
     kind!(dyn Measure, TermImportance),
+    kind!(dyn Measure, VirtualHeads),
 ];
 
 /// Bytes of a forward pass that keeps `keep` of all sequences of `input`.

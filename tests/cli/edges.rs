@@ -1,6 +1,7 @@
 //! Measures at the edges of what there is to measure.
 
 use crate::desk::{Desk, Table};
+use attn_circuits::circuit::head_scores::CONVENTIONS;
 
 /// Measures everything of one model on given tokens; the tables by name.
 fn measured(model: &str, tokens: &str) -> impl Fn(&str) -> Table {
@@ -71,7 +72,7 @@ fn a_single_token_predicts_nothing_and_attends_to_itself() {
             _ => {}
         }
     }
-    assert_eq!(scores.rows.len(), 17 * 4);
+    assert_eq!(scores.rows.len(), CONVENTIONS.len() * 4);
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn one_layer_composes_with_nothing() {
     let table = measured("kind: random, layers: 1, heads: 3, d_model: 6, vocab: 6, context: 4", "[[0, 1, 2]]");
     assert_empty(&table("composition"), COMPOSITION);
     assert_empty(&table("derived"), "kind,pairs,score");
-    assert_eq!(table("head_scores").rows.len(), 17 * 3);
+    assert_eq!(table("head_scores").rows.len(), CONVENTIONS.len() * 3);
 }
 
 #[test]
