@@ -6,5 +6,6 @@ pub mod copying;
 pub mod head_scores;
 pub mod loss;
 pub mod paths;
+pub mod token_swap;
 pub mod virtual_heads;
 pub mod weights;

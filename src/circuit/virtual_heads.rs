@@ -4,8 +4,9 @@
 //! one moved. It has the form of a head: the pattern `A^{h2} A^{h1}` and the OV circuit `W_OV^{h1} W_OV^{h2}` (Elhage et al. 2021,
 //! "Virtual attention heads").
 
+use super::copying::copying_score;
 use super::head_scores::{HeadScore, Score, score_patterns, uniform};
-use super::weights::{Circuit, Circuits, positive_share};
+use super::weights::{Circuit, Circuits};
 use crate::Result;
 use crate::batch::TokenBatch;
 use crate::model::{HeadId, ModelConfig, Transformer};
@@ -62,7 +63,8 @@ pub fn virtual_head_scores(
     })
 }
 
-/// Copying scores of the OV circuits of virtual heads over tokens, `W_E W_OV^{h1} W_OV^{h2} W_U`; `None` where that is all zeros.
+/// Copying scores of the OV circuits of virtual heads over tokens, `W_E W_OV^{h1} W_OV^{h2} W_U`; `None` where that is zero or
+/// nilpotent: the second head reads nothing of what the first one writes.
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if eigenvalues do not converge.
@@ -70,8 +72,9 @@ pub fn virtual_head_scores(
 /// # Panics
 /// If the model has no such heads.
 pub fn virtual_copying(circuits: &Circuits, pairs: &[VirtualHead]) -> Result<Vec<Option<f64>>> {
-    let copying = |&VirtualHead { from, to }: &VirtualHead| {
-        circuits.eigenvalues(Circuit::VirtualOv { from, to }).map(|eigenvalues| positive_share(&eigenvalues))
-    };
+    let copying = |&VirtualHead { from, to }: &VirtualHead| copying_score(circuits, Circuit::VirtualOv { from, to });
     pairs.par_iter().map(copying).collect()
 }
+
+#[cfg(test)]
+mod tests;

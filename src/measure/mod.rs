@@ -18,6 +18,7 @@ mod singular_values;
 mod term_importance;
 mod scores;
 mod singular_values;
+mod token_swap;
 mod virtual_heads;
 
 pub use ablation::Ablation;
@@ -34,6 +35,7 @@ pub use paths::Paths;
 pub use score_paths::ScorePaths;
 pub use singular_values::SingularValues;
 pub use term_importance::TermImportance;
+pub use token_swap::TokenSwap;
 pub use virtual_heads::VirtualHeads;
 
 use crate::input::{InputShape, TokenBatch};
@@ -127,6 +129,7 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, ScorePaths),
     kind!(dyn Measure, SingularValues),
     kind!(dyn Measure, TermImportance),
+    kind!(dyn Measure, TokenSwap),
     kind!(dyn Measure, VirtualHeads),
 ];
 

@@ -26,7 +26,7 @@ const V_COMPOSITION: &str = "v_composition";
 ///
 /// Scores of the pattern are those of `head_scores`, with the same `ceiling`; `floor` is what two heads of uniform attention score
 /// together. `copying` is Σ Re λ/Σ |λ| over the eigenvalues λ of `W_E W_OV^{h1} W_OV^{h2} W_U`: 1 where the virtual head raises the
-/// tokens that it attends to (floor 0, ceiling 1; null where the product is all zeros). `v_composition` is
+/// tokens that it attends to (floor 0, ceiling 1; null where the product is zero). `v_composition` is
 /// ‖W_OV^{h1} W_OV^{h2}‖/(‖W_OV^{h1}‖ ‖W_OV^{h2}‖), how much of what the first one writes the second one moves on: the measure
 /// `composition` has the same number, `floor` is its chance level, `ceiling` what two heads of these spectra reach if they fit
 /// (null where a head is all zeros). A virtual head with a fine pattern and v-composition at the floor moves nothing.

@@ -1,7 +1,7 @@
 //! The forward pass, over a batch, in chunks of sequences that run in parallel.
 
 use super::attention::{Keepers, attend, attend_with};
-use super::{Cache, Keep, LayerNorm, Normalization, Positions, Transformer};
+use super::{Cache, HeadId, Keep, LayerNorm, Normalization, Positions, Transformer};
 use crate::batch::TokenBatch;
 use crate::{Error, Result};
 use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
@@ -154,6 +154,43 @@ impl Transformer {
         logits
     }
 
+    /// Values of a head, `[rows, k]`, from rows of the stream before its layer, `[rows, d]`.
+    pub(crate) fn values(&self, id: HeadId, mut x: Array2<f32>) -> Array2<f32> {
+        let block = &self.blocks[id.layer];
+        self.normalize(&mut x, block.ln.as_ref());
+        let mut values = x.dot(&self.head(id).w_v);
+        if let Some(b_qkv) = &block.b_qkv {
+            let start = (2 * self.config.n_heads + id.head) * self.config.d_head;
+            values += &b_qkv.slice(s![start..start + self.config.d_head]);
+        }
+        values
+    }
+
+    /// What the logits read of the stream, `[d, V]`, but for [`Transformer::final_scale`]: `W_U`, with the centring and the weights of
+    /// the final normalisation before it.
+    pub(crate) fn readout(&self) -> Array2<f32> {
+        let mut read = self.w_u.clone();
+        if let Some(ln) = &self.ln_final {
+            read *= &ln.w.view().insert_axis(Axis(1));
+        }
+        if self.config.normalization != Normalization::None {
+            for mut column in read.columns_mut() {
+                let mean = column.iter().map(|&v| f64::from(v)).sum::<f64>() / column.len() as f64;
+                column.mapv_inplace(|v| (f64::from(v) - mean) as f32);
+            }
+        }
+        read
+    }
+
+    /// The factor that the final normalisation applies to a position whose last residual stream is `x`, `[d]`; 1 without one.
+    pub(crate) fn final_scale(&self, x: ArrayView1<f32>) -> f64 {
+        if self.config.normalization == Normalization::None {
+            return 1.0;
+        }
+        let (_, factor) = moments(x, self.config.eps);
+        factor
+    }
+
     /// Adds to the stream `x` `[b·n, d]` what the heads of a layer write.
     fn layer(&self, layer: usize, x: &mut Array2<f32>, b: usize, steer: Steer, keep: Keep, cache: &mut Cache) {
         let given = steer.patterns.map(|patterns| patterns[layer].view());
@@ -279,6 +316,8 @@ impl Transformer {
 
 /// What the normalisation takes away from a row, and what it multiplies the rest by.
 pub(super) fn moments(row: ArrayView1<f32>, eps: f64) -> (f64, f64) {
+/// The mean of a row, and one over its standard deviation (`eps` added to the variance).
+fn moments(row: ArrayView1<f32>, eps: f64) -> (f64, f64) {
     let d = row.len() as f64;
     let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d;
     let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d;

@@ -1,0 +1,236 @@
+//! Token swap: another token is put where a head attends. Does the head still look there, and does its output follow?
+//!
+//! A head's pattern is its QK circuit's, what it moves is its OV circuit's. Of an induction head it is said that the attended token
+//! is ignored when the pattern is computed, and matters only for what is moved (Elhage et al. 2021): its keys hold the token
+//! *before* the attended one. Here this is tried: the token is exchanged in the input, and everything is computed anew.
+
+use crate::Result;
+use crate::batch::TokenBatch;
+use crate::model::{Cache, HeadId, Keep, Transformer};
+use crate::stream::Stream;
+use ndarray::{Array1, Array2, ArrayView1, Axis, s};
+use ndarray_rand::rand::Rng;
+use std::ops::Range;
+
+/// What became of a head when the tokens that it attends to were exchanged, in the mean over destinations and earlier positions, each
+/// weighed by the attention that the destination paid to it before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Swap {
+    /// Attention to all earlier positions together, mean over the destinations: what the other numbers speak of.
+    pub mass: f64,
+    /// Attention to the position.
+    pub attention: f64,
+    /// The same with another token in the input.
+    pub attention_swapped: f64,
+    /// How much of the destination's attention moved: `½ Σ_j |A'[i, j] − A[i, j]|`, in `[0, 1]`.
+    pub row_change: f64,
+    /// `1 − 2 Σ m·m' / Σ (|m|² + |m'|²)` of what was moved before and after, `m = A[i, j] v_j W_O`: 0 if it is the same, 1 if the two
+    /// have nothing in common or nothing is moved any more, 2 if it is the opposite; `None` if nothing is moved at all.
+    pub output_change: Option<f64>,
+    /// What moving from there adds to the logit of the old token, before the exchange.
+    pub old_before: f64,
+    /// … and after it.
+    pub old_after: f64,
+    /// What moving from there adds to the logit of the new token, before the exchange.
+    pub new_before: f64,
+    /// … and after it.
+    pub new_after: f64,
+    /// Whether the output follows the token: `2 Σ ab / Σ (a² + b² + 2ε²)` with `b` the preference for the old token before
+    /// (`old_before − new_before`), `a` that for the new one after (`new_after − old_after`), `ε` a thousandth. 1: as it had favoured
+    /// the old token, it favours the new one (or suppresses it, if it suppressed the old one); 0: it does neither; −1: the opposite.
+    pub follows: f64,
+}
+
+/// A preference of logits far below this counts as none.
+const EPSILON: f64 = 1e-3;
+
+/// Weighted sums, from which a [`Swap`] is made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    weight: f64,
+    attention: [f64; 2],
+    row_change: f64,
+    /// Of `|m|² + |m'|²`, and of `m·m'`.
+    moved: [f64; 2],
+    /// Old token before and after, new token before and after.
+    logits: [f64; 4],
+    /// Of `a² + b²`, and of `ab`.
+    preference: [f64; 2],
+}
+
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.row_change += other.row_change;
+        let pairs = [(&mut self.attention, &other.attention), (&mut self.moved, &other.moved)];
+        pairs.into_iter().for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, from)| *to += from));
+        self.logits.iter_mut().zip(&other.logits).for_each(|(to, from)| *to += from);
+        self.preference.iter_mut().zip(&other.preference).for_each(|(to, from)| *to += from);
+    }
+
+    fn mean(&self, destinations: usize) -> Option<Swap> {
+        if self.weight <= 0.0 || destinations == 0 {
+            return None;
+        }
+        let [old_before, old_after, new_before, new_after] = self.logits.map(|sum| sum / self.weight);
+        let regular = 2.0 * EPSILON * EPSILON * self.weight;
+        Some(Swap {
+            mass: self.weight / destinations as f64,
+            attention: self.attention[0] / self.weight,
+            attention_swapped: self.attention[1] / self.weight,
+            row_change: self.row_change / self.weight,
+            output_change: (self.moved[0] > 0.0).then(|| 1.0 - 2.0 * self.moved[1] / self.moved[0]),
+            old_before,
+            old_after,
+            new_before,
+            new_after,
+            follows: 2.0 * self.preference[1] / (self.preference[0] + regular),
+        })
+    }
+}
+
+/// The destinations that are looked at: the last repeat of an input that repeats, all but position 0 otherwise.
+fn destinations(batch: &TokenBatch) -> Range<usize> {
+    let last = batch.repeats().map_or(1, |repeats| repeats.start + (repeats.count - 1) * repeats.period);
+    last.max(1)..batch.length()
+}
+
+/// The token that takes the place of one of `tokens`: one that does not occur there, where the vocabulary has such tokens, and any
+/// other one where it has not. `None` if there is no other.
+fn exchange(tokens: ArrayView1<u32>, position: usize, d_vocab: usize, stream: &Stream) -> Option<u32> {
+    let mut occurs = vec![false; d_vocab];
+    tokens.iter().for_each(|&token| occurs[token as usize] = true);
+    let absent: Vec<_> = (0..d_vocab as u32).filter(|&token| !occurs[token as usize]).collect();
+    let other = || (0..d_vocab as u32).filter(|&token| token != tokens[position]).collect();
+    let choices = if absent.is_empty() { other() } else { absent };
+    let mut rng = stream.rng(format!("position {position}"));
+    (!choices.is_empty()).then(|| choices[rng.random_range(0..choices.len())])
+}
+
+/// Exchanges, one at a time, every token of some sequences of a batch, and sees what each head makes of it that attends to the position
+/// `before` positions later: with 0 the attended token itself, with 1 the one before. One entry for each head, in the order of
+/// [`crate::model::ModelConfig::heads`]; `None` where there is nothing to exchange (sequences or a vocabulary of one token), or nothing
+/// earlier is attended to.
+///
+/// Destinations are the positions of the last repeat (all but position 0, where the batch does not repeat); for each of them, every
+/// earlier position is looked at. Logits are what the head itself writes, with the scale of the final LayerNorm frozen at its value in
+/// the run.
+///
+/// Cost: a forward pass for each position of each sequence.
+///
+/// # Errors
+/// If the model cannot read the batch.
+///
+/// # Panics
+/// If the batch has no such sequence.
+pub fn token_swap(
+    model: &Transformer,
+    batch: &TokenBatch,
+    sequences: &[usize],
+    before: usize,
+    stream: &Stream,
+) -> Result<Vec<Option<Swap>>> {
+    model.check_batch(batch)?;
+    let heads: Vec<_> = model.config().heads().collect();
+    let destinations = destinations(batch);
+    let read = model.readout();
+    let keep = Keep { patterns: true, residual: true, ..Keep::NOTHING };
+    let mut sums = vec![Sums::default(); heads.len()];
+    for &sequence in sequences {
+        let tokens = batch.tokens().index_axis_move(Axis(0), sequence);
+        let stream = stream.child(format!("sequence {sequence}"));
+        // The last position is a destination only.
+        let exchanged = 0..(tokens.len() - 1).saturating_sub(before);
+        let new: Option<Vec<u32>> =
+            exchanged.map(|position| exchange(tokens, position, model.config().d_vocab, &stream)).collect();
+        let Some(new) = new.filter(|new| !new.is_empty()) else { continue };
+        let clean = model.run(&TokenBatch::new(tokens.to_owned().insert_axis(Axis(0)), None)?, keep)?;
+        let exchanged =
+            Array2::from_shape_fn(
+                (new.len(), tokens.len()),
+                |(row, position)| {
+                    if row == position { new[row] } else { tokens[position] }
+                },
+            );
+        let parts = model.map_chunks(&TokenBatch::new(exchanged, None)?, keep, |chunk, swapped| {
+            let mut sums = vec![Sums::default(); heads.len()];
+            for row in 0..chunk.tokens.nrows() {
+                let exchanged = chunk.first + row;
+                let tokens = [tokens[exchanged], new[exchanged]].map(|token| token as usize);
+                let exchange = Exchange {
+                    model,
+                    position: exchanged + before,
+                    before: Run { cache: &clean, row: 0 },
+                    after: Run { cache: &swapped, row },
+                    directions: read.select(Axis(1), &tokens),
+                };
+                heads.iter().zip(&mut sums).for_each(|(&id, sums)| exchange.observe(id, destinations.clone(), sums));
+            }
+            sums
+        })?;
+        for part in parts {
+            sums.iter_mut().zip(&part).for_each(|(sums, part)| sums.add(part));
+        }
+    }
+    Ok(sums.iter().map(|sums| sums.mean(destinations.len() * sequences.len())).collect())
+}
+
+/// One sequence of a cache.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    cache: &'a Cache,
+    row: usize,
+}
+
+/// A sequence before and after one of its tokens was exchanged.
+struct Exchange<'a> {
+    model: &'a Transformer,
+    /// Where heads may attend to: the position of the token, or so many positions later.
+    position: usize,
+    before: Run<'a>,
+    after: Run<'a>,
+    /// What the logits of the old and of the new token read, `[d, 2]`.
+    directions: Array2<f32>,
+}
+
+impl Exchange<'_> {
+    /// What a head moves from the position, a unit of attention at a time: `v W_O`, `[d]`.
+    fn moved(&self, run: Run, id: HeadId) -> Array1<f32> {
+        let x = run.cache.residual[id.layer].slice(s![run.row, self.position..self.position + 1, ..]).to_owned();
+        self.model.values(id, x).remove_axis(Axis(0)).dot(&self.model.head(id).w_o)
+    }
+
+    /// Adds what becomes of one head at each destination behind the position.
+    fn observe(&self, id: HeadId, destinations: Range<usize>, sums: &mut Sums) {
+        let runs = [self.before, self.after];
+        let moved = runs.map(|run| self.moved(run, id));
+        let logits = moved.each_ref().map(|moved| moved.dot(&self.directions).mapv(f64::from));
+        let dot = |a: &Array1<f32>, b: &Array1<f32>| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let [square_before, square_after] = moved.each_ref().map(|moved| dot(moved, moved));
+        let product = dot(&moved[0], &moved[1]);
+        let last = self.model.config().n_layers;
+        for destination in destinations.start.max(self.position + 1)..destinations.end {
+            let [row_before, row_after] =
+                runs.map(|run| run.cache.patterns[id.layer].slice(s![run.row, id.head, destination, ..]));
+            let change = row_before.iter().zip(&row_after).map(|(a, b)| (f64::from(*b) - f64::from(*a)).abs()).sum::<f64>();
+            let (before, after) = (f64::from(row_before[self.position]), f64::from(row_after[self.position]));
+            let scale = runs.map(|run| self.model.final_scale(run.cache.residual[last].slice(s![run.row, destination, ..])));
+            let [old_before, new_before] = [0, 1].map(|token| before * scale[0] * logits[0][token]);
+            let [old_after, new_after] = [0, 1].map(|token| after * scale[1] * logits[1][token]);
+            let (b, a) = (old_before - new_before, new_after - old_after);
+            let weight = before;
+            sums.add(&Sums {
+                weight,
+                attention: [before, after].map(|v| weight * v),
+                row_change: weight * 0.5 * change,
+                moved: [before * before * square_before + after * after * square_after, before * after * product]
+                    .map(|v| weight * v),
+                logits: [old_before, old_after, new_before, new_after].map(|v| weight * v),
+                preference: [a * a + b * b, a * b].map(|v| weight * v),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
