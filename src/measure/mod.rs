@@ -14,10 +14,9 @@ mod logits;
 mod loss;
 mod paths;
 mod score_paths;
-mod singular_values;
-mod term_importance;
 mod scores;
 mod singular_values;
+mod term_importance;
 mod token_swap;
 mod virtual_heads;
 
