@@ -6,6 +6,7 @@
 
 use crate::Result;
 use crate::batch::TokenBatch;
+use crate::model::frozen::Frozen;
 use crate::model::{Cache, HeadId, Keep, Transformer};
 use crate::stream::Stream;
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
@@ -133,7 +134,8 @@ pub fn token_swap(
     model.check_batch(batch)?;
     let heads: Vec<_> = model.config().heads().collect();
     let destinations = destinations(batch);
-    let read = model.readout();
+    let frozen = Frozen::new(model);
+    let read = frozen.w_u();
     let keep = Keep { patterns: true, residual: true, ..Keep::NOTHING };
     let mut sums = vec![Sums::default(); heads.len()];
     for &sequence in sequences {

@@ -166,22 +166,6 @@ impl Transformer {
         values
     }
 
-    /// What the logits read of the stream, `[d, V]`, but for [`Transformer::final_scale`]: `W_U`, with the centring and the weights of
-    /// the final normalisation before it.
-    pub(crate) fn readout(&self) -> Array2<f32> {
-        let mut read = self.w_u.clone();
-        if let Some(ln) = &self.ln_final {
-            read *= &ln.w.view().insert_axis(Axis(1));
-        }
-        if self.config.normalization != Normalization::None {
-            for mut column in read.columns_mut() {
-                let mean = column.iter().map(|&v| f64::from(v)).sum::<f64>() / column.len() as f64;
-                column.mapv_inplace(|v| (f64::from(v) - mean) as f32);
-            }
-        }
-        read
-    }
-
     /// The factor that the final normalisation applies to a position whose last residual stream is `x`, `[d]`; 1 without one.
     pub(crate) fn final_scale(&self, x: ArrayView1<f32>) -> f64 {
         if self.config.normalization == Normalization::None {
@@ -316,8 +300,6 @@ impl Transformer {
 
 /// What the normalisation takes away from a row, and what it multiplies the rest by.
 pub(super) fn moments(row: ArrayView1<f32>, eps: f64) -> (f64, f64) {
-/// The mean of a row, and one over its standard deviation (`eps` added to the variance).
-fn moments(row: ArrayView1<f32>, eps: f64) -> (f64, f64) {
     let d = row.len() as f64;
     let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d;
     let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d;

@@ -154,7 +154,8 @@ fn readout_and_values_make_the_logits() {
         });
         let model = model("random", parameters);
         let cache = model.run(&TokenBatch::new(array![[3, 1, 4, 1, 5]], None).unwrap(), Keep::ALL).unwrap();
-        let read = model.readout();
+        let frozen = Frozen::new(&model);
+        let read = frozen.w_u();
         let last = cache.residual[1].index_axis(Axis(0), 0);
         let logits = cache.logits.as_ref().unwrap().index_axis(Axis(0), 0);
         for position in 0..5 {
