@@ -1,6 +1,7 @@
 //! The mathematics on weights and caches; no tables.
 
 pub mod ablation;
+pub mod closed_forms;
 pub mod composition;
 pub mod copying;
 pub mod head_scores;

@@ -3,6 +3,7 @@
 mod ablation;
 mod attention;
 mod circuits;
+mod closed_forms;
 mod columns;
 mod composition;
 mod copying;
@@ -22,6 +23,7 @@ mod virtual_heads;
 
 pub use ablation::Ablation;
 pub use attention::Attention;
+pub use closed_forms::ClosedForms;
 pub use composition::Composition;
 pub use copying::Copying;
 pub use eigenvalues::Eigenvalues;
@@ -116,6 +118,7 @@ pub struct Cost {
 pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Ablation),
     kind!(dyn Measure, Attention),
+    kind!(dyn Measure, ClosedForms),
     kind!(dyn Measure, Composition),
     kind!(dyn Measure, Copying),
     kind!(dyn Measure, Eigenvalues),

@@ -8,7 +8,7 @@ pub mod wired;
 
 pub use bigram::Bigram;
 pub use import::Import;
-pub use random::Random;
+pub use random::{Initialisation, Random};
 pub use wired::Wired;
 
 use super::{ModelConfig, Transformer};
@@ -64,6 +64,25 @@ pub trait ModelKind: Send + Sync + Debug {
         let _ = stream;
         Ok(None)
     }
+
+    /// What theory can start from to say what a measure should find in this very model.
+    ///
+    /// # Errors
+    /// Those of [`ModelKind::config`].
+    fn theory(&self) -> Result<Theory> {
+        Ok(Theory::Nothing)
+    }
+}
+
+/// What is known of all models of a kind with the same parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Theory {
+    /// Nothing: its weights come from training, or its circuit is blurred.
+    Nothing,
+    /// Its circuit, to which every weight is true but for a rotation of the stream.
+    Wiring(wired::Wiring),
+    /// The distribution of its independent Gaussian weights.
+    Initialisation(Initialisation),
 }
 
 /// All kinds of model.

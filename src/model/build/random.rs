@@ -1,6 +1,6 @@
 //! Models with independent random weights, as at the start of training.
 
-use super::{BuildContext, ModelKind, checked};
+use super::{BuildContext, ModelKind, Theory, checked};
 use crate::kind::Described;
 use crate::model::{BlockWeights, LayerNorm, ModelConfig, Normalization, Positions, Transformer, Weights};
 use crate::{Error, Result};
@@ -313,6 +313,59 @@ impl ModelKind for Random {
 
     fn is_random(&self) -> bool {
         true
+    }
+
+    fn theory(&self) -> Result<Theory> {
+        if self.distribution == Some(Distribution::Uniform) {
+            return Ok(Theory::Nothing);
+        }
+        let ModelConfig { n_heads, d_model, d_head, d_vocab, n_ctx, .. } = self.model_config()?;
+        let variance = |fans| self.deviation(fans).powi(2);
+        Ok(Theory::Initialisation(Initialisation {
+            w_e: variance((d_vocab, d_model)),
+            w_pos: variance((n_ctx, d_model)),
+            w_v: variance((d_model, n_heads * d_head)),
+            w_o: variance((d_head, n_heads * d_model)),
+            w_u: variance((d_model, d_vocab)),
+            biases: self.biases,
+        }))
+    }
+}
+
+/// The variances of the independent Gaussian weights of a random model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Initialisation {
+    /// Of `W_E`.
+    pub w_e: f64,
+    /// Of `W_pos`, where there is one.
+    pub w_pos: f64,
+    /// Of `W_V`.
+    pub w_v: f64,
+    /// Of `W_O`.
+    pub w_o: f64,
+    /// Of `W_U`.
+    pub w_u: f64,
+    /// Whether there are biases as well.
+    pub biases: bool,
+}
+
+impl Initialisation {
+    /// The variance of a logit, as if every head attended to one position alone: attention to several averages what is moved,
+    /// so that this is the most. `None` with biases.
+    pub fn logit_variance(&self, config: &ModelConfig) -> Option<f64> {
+        if self.biases {
+            return None;
+        }
+        let [d, k, heads] = [config.d_model, config.d_head, config.n_heads].map(|size| size as f64);
+        let normalized = config.normalization != Normalization::None;
+        let position = if config.positions == Positions::Standard { self.w_pos } else { 0.0 };
+        // The squared length of the stream; LayerNorm makes it d for what reads it.
+        let mut square = d * (self.w_e + position);
+        for _ in 0..config.n_layers {
+            let read = if normalized { d } else { square };
+            square += heads * read * k * self.w_v * d * self.w_o;
+        }
+        Some(if normalized { d } else { square } * self.w_u)
     }
 }
 

@@ -9,7 +9,7 @@ mod wiring;
 pub use language::{HeadSpec, Move, Names, Read, Size, SizeOf, Targets, TokenMap};
 pub use wiring::{Current, Layout, OUTPUT, POSITION, Reading, Rest, TOKEN, Translation, WiredHead, Wiring};
 
-use super::{BuildContext, ModelKind, checked, did_you_mean};
+use super::{BuildContext, ModelKind, Theory, checked, did_you_mean};
 use crate::kind::Described;
 use crate::model::{ModelConfig, Normalization, Positions, Transformer};
 use crate::{Error, Result};
@@ -211,6 +211,11 @@ impl ModelKind for Wired {
 
     fn wiring(&self) -> Result<Option<Wiring>> {
         self.resolve().map(Some)
+    }
+
+    fn theory(&self) -> Result<Theory> {
+        let blurred = self.noise > 0.0 || self.compress.is_some() || self.distractors > 0;
+        if blurred { Ok(Theory::Nothing) } else { self.resolve().map(Theory::Wiring) }
     }
 }
 

@@ -1,0 +1,153 @@
+//! What a wired head attends to, as far as it can be said without an input.
+
+use super::{ClosedForm, Quantity, RUN_TOLERANCE};
+use crate::model::build::wired::{POSITION, Reading, TOKEN, Translation, WiredHead, Wiring};
+
+/// How a head attends where one earlier position is what it looks for, or none is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Looks {
+    /// The score of the one position that is looked for: the least and the most that it can be, since what earlier heads hand over
+    /// is a little less than one-hot.
+    target: (f64, f64),
+    /// The most that a position scores which is not looked for.
+    stray: f64,
+    /// The score of the start token, and of the own position (`None`: like any other that is not looked for).
+    rest: Option<f64>,
+    own: Option<f64>,
+    /// The smallest number of keys among which there is an earlier position that is looked for.
+    least_keys: usize,
+    /// Whether nothing can match, so that the head rests.
+    can_rest: bool,
+}
+
+/// What softmax gives to a position that scores `score` beside others: pairs (how many, score).
+fn share<const N: usize>(score: f64, others: [(usize, f64); N]) -> f64 {
+    let others = others.iter().filter(|(count, _)| *count > 0);
+    1.0 / (1.0 + others.map(|&(count, other)| count as f64 * (other - score).exp()).sum::<f64>())
+}
+
+impl Looks {
+    /// The positions with a score of their own, beside the target.
+    fn named(&self) -> [(usize, f64); 2] {
+        [self.rest, self.own].map(|score| (usize::from(score.is_some()), score.unwrap_or(0.0)))
+    }
+
+    /// The least and the most attention to the one target among `keys` positions.
+    pub fn attention_bounds(&self, keys: usize) -> Option<(f64, f64)> {
+        if keys < self.least_keys {
+            return None;
+        }
+        let [rest, own] = self.named();
+        let others = keys.checked_sub(1 + rest.0 + own.0)?;
+        let least = share(self.target.0, [rest, own, (others, self.stray)]);
+        let most = share(self.target.1, [rest, own, (others, 0.0)]);
+        Some((least, most))
+    }
+
+    /// The least and the most attention to the start token where nothing matches.
+    pub fn rest_bounds(&self, keys: usize) -> Option<(f64, f64)> {
+        let score = self.rest.filter(|_| self.can_rest && keys >= 2)?;
+        let [_, own] = self.named();
+        let others = keys.checked_sub(1 + own.0)?;
+        Some((share(score, [own, (others, self.stray)]), share(score, [own, (others, 0.0)])))
+    }
+
+    /// The closed forms with so many keys: the expected value is that of a perfect hand-over.
+    pub fn attention<'a>(&'a self, keys: &'a [usize]) -> impl Iterator<Item = ClosedForm> + 'a {
+        let form = |quantity, keys, (least, most): (f64, f64)| ClosedForm {
+            keys: Some(keys),
+            ..ClosedForm::new(quantity, most, RUN_TOLERANCE + most - least)
+        };
+        keys.iter().flat_map(move |&keys| {
+            let target = self.attention_bounds(keys).map(|bounds| form(Quantity::AttentionOnTarget, keys, bounds));
+            let rest = self.rest_bounds(keys).map(|bounds| form(Quantity::AttentionAtRest, keys, bounds));
+            target.into_iter().chain(rest)
+        })
+    }
+}
+
+/// What each head of a wiring looks for, in the order of the wiring; `None` where it has no closed form.
+pub(super) fn looks(wiring: &Wiring, context: usize) -> Vec<Option<Looks>> {
+    // Heads may be listed in any order, so layer by layer.
+    let mut looks: Vec<Option<Looks>> = vec![None; wiring.heads.len()];
+    for layer in 0..wiring.n_layers {
+        for (index, head) in wiring.heads.iter().enumerate().filter(|(_, head)| head.layer == layer) {
+            looks[index] = look(wiring, &looks, head, context);
+        }
+    }
+    looks
+}
+
+/// How many positions back a head looks that compares positions: with query shifted by `s` and key by `t`, `t − s`.
+pub(super) fn offset(head: &WiredHead) -> Option<i64> {
+    let (Translation::Shift(query), Translation::Shift(key)) = (&head.query.translation, &head.key.translation) else {
+        return None;
+    };
+    let positions = |reading: &Reading| reading.from == [POSITION];
+    let offset = key.checked_sub(*query)?;
+    (positions(&head.query) && positions(&head.key) && head.sharpness > 0.0 && offset >= 0).then_some(offset)
+}
+
+/// Whether the heads of a reading give each of its one-hot vectors to one index only, with weight one.
+fn is_plain(reading: &Reading) -> bool {
+    match &reading.translation {
+        Translation::Shift(_) => true,
+        Translation::Map(triples) => {
+            triples.iter().all(|&(_, _, weight)| weight == 1.0) && triples.windows(2).all(|pair| pair[0].0 != pair[1].0)
+        }
+    }
+}
+
+fn look(wiring: &Wiring, earlier: &[Option<Looks>], head: &WiredHead, context: usize) -> Option<Looks> {
+    if !(is_plain(&head.query) && is_plain(&head.key) && head.sharpness > 0.0) {
+        return None;
+    }
+    let (mut least, mut most, mut stray) = (0.0, 0.0, 0.0);
+    for (query, key) in head.query.from.iter().zip(&head.key.from) {
+        let (q_least, q_most) = handed_over(wiring, earlier, head.layer, query, context)?;
+        let (k_least, k_most) = handed_over(wiring, earlier, head.layer, key, context)?;
+        least += head.sharpness * q_least * k_least;
+        most += head.sharpness * q_most * k_most;
+        stray += head.sharpness * (q_most * k_most - q_least * k_least);
+    }
+    let offset = offset(head);
+    let compares_positions = offset.is_some();
+    // A head whose query and key are the same matches itself too, one that looks back no position nothing else.
+    let matches_itself = head.query == head.key && !compares_positions;
+    if offset == Some(0) && (head.current.is_some() || head.rest.is_some()) {
+        return None;
+    }
+    let own = match (&head.current, matches_itself) {
+        (Some(current), true) => Some(current.score + most),
+        (Some(current), false) => Some(current.score),
+        (None, true) => Some(most),
+        (None, false) => None,
+    };
+    let named = 1 + usize::from(head.rest.is_some()) + usize::from(own.is_some());
+    let least_keys = offset.map_or(named, |offset| (1 + offset as usize + usize::from(head.rest.is_some())).max(named));
+    Some(Looks {
+        target: (least, most),
+        stray,
+        rest: head.rest.as_ref().map(|rest| rest.score),
+        own,
+        least_keys,
+        can_rest: !compares_positions && (!matches_itself || head.current.is_some()),
+    })
+}
+
+/// How much of a one-hot vector stands in a subspace when a head of `layer` reads it: the least and the most.
+fn handed_over(wiring: &Wiring, earlier: &[Option<Looks>], layer: usize, subspace: &str, context: usize) -> Option<(f64, f64)> {
+    if [TOKEN, POSITION].contains(&subspace) {
+        let written = wiring.heads.iter().any(|head| head.layer < layer && head.to == subspace);
+        return (!written).then_some((1.0, 1.0));
+    }
+    let mut writers = wiring.heads.iter().zip(earlier).filter(|(head, _)| head.layer < layer && head.to == subspace);
+    let (Some((writer, look)), None) = (writers.next(), writers.next()) else { return None };
+    if ![TOKEN, POSITION].contains(&writer.value.from[0].as_str()) || !is_plain(&writer.value) || writer.scale <= 0.0 {
+        return None;
+    }
+    let look = (*look)?;
+    let (least, _) = look.attention_bounds(context)?;
+    let (_, most) = look.attention_bounds(look.least_keys)?;
+    Some((writer.scale * least, writer.scale * most))
+}

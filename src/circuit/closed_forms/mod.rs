@@ -1,0 +1,262 @@
+//! What theory says of a model from how it was made: to be compared with what is measured on its weights and runs.
+//!
+//! A wired model is counted in its layout: its maps send one-hot vectors to one-hot vectors, so that norms are roots of numbers of
+//! dimensions, and products of maps are counted as well ([`of_wiring`]). For independent Gaussian weights the expectations are
+//! known ([`of_initialisation`]). Neither looks at a weight.
+
+mod attention;
+mod one_hot;
+
+use crate::Result;
+use crate::circuit::composition::Channel;
+use crate::model::build::Initialisation;
+use crate::model::build::wired::{OUTPUT, TOKEN, WiredHead, Wiring};
+use crate::model::{HeadId, ModelConfig};
+use attention::Looks;
+use one_hot::OneHotMap;
+
+/// What a closed form is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quantity {
+    /// Alignment of a pair through a channel.
+    Alignment(Channel),
+    /// Attention of a head to the start token where it has a resting place and nothing matches.
+    AttentionAtRest,
+    /// Attention of a head to the one earlier position that it looks for.
+    AttentionOnTarget,
+    /// Composition score of a pair through a channel.
+    Composition(Channel),
+    /// Mean square of the composition scores of all pairs through a channel.
+    CompositionSquare(Channel),
+    /// `Σ Re λ / Σ |λ|` of a head's full OV circuit.
+    Copying,
+    /// Loss while every head rests.
+    LossAtRest,
+    /// `Σ Re λ / Σ |λ|` of a pair's K-composition term over tokens.
+    Matching,
+    /// How many positions a head looks back; for a pair, their virtual head.
+    Offset,
+    /// Loss of a random model on random tokens.
+    RandomLoss,
+    /// Loss where a head attends to right answers alone.
+    SaturatedLoss,
+    /// `Σ Re λ / Σ |λ|` of the full OV circuit of a virtual head.
+    VirtualCopying,
+}
+
+impl Quantity {
+    /// The name in tables; one that belongs to a channel ends in it: `composition_k`.
+    pub fn name(self) -> String {
+        let of = |name: &str, channel: Channel| format!("{name}_{}", channel.name());
+        match self {
+            Self::Alignment(channel) => of("alignment", channel),
+            Self::AttentionAtRest => "attention_at_rest".to_string(),
+            Self::AttentionOnTarget => "attention_on_target".to_string(),
+            Self::Composition(channel) => of("composition", channel),
+            Self::CompositionSquare(channel) => of("composition_square", channel),
+            Self::Copying => "copying".to_string(),
+            Self::LossAtRest => "loss_at_rest".to_string(),
+            Self::Matching => "matching".to_string(),
+            Self::Offset => "offset".to_string(),
+            Self::RandomLoss => "random_loss".to_string(),
+            Self::SaturatedLoss => "saturated_loss".to_string(),
+            Self::VirtualCopying => "virtual_copying".to_string(),
+        }
+    }
+}
+
+/// A number that theory gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosedForm {
+    /// What it is.
+    pub quantity: Quantity,
+    /// The head; of a pair, the one that reads.
+    pub head: Option<HeadId>,
+    /// Of a pair, the head that writes.
+    pub from: Option<HeadId>,
+    /// The number of positions that can be attended to, for attention.
+    pub keys: Option<usize>,
+    /// The number.
+    pub expected: f64,
+    /// How far a measured value may be from it.
+    pub tolerance: f64,
+}
+
+/// Scores and alignments of weights in single precision, rotated perhaps.
+const SCORE_TOLERANCE: f64 = 1e-5;
+/// Eigenvalue shares: eigenvalues are less exact than norms.
+const EIGENVALUE_TOLERANCE: f64 = 1e-4;
+/// Attention and loss in single precision.
+const RUN_TOLERANCE: f64 = 1e-5;
+
+impl ClosedForm {
+    fn new(quantity: Quantity, expected: f64, tolerance: f64) -> Self {
+        Self { quantity, head: None, from: None, keys: None, expected, tolerance }
+    }
+
+    fn of(self, head: HeadId) -> Self {
+        Self { head: Some(head), ..self }
+    }
+
+    fn from(self, from: HeadId) -> Self {
+        Self { from: Some(from), ..self }
+    }
+}
+
+/// A head of a wiring with its circuits as maps between coordinates of the stream.
+struct Mapped<'a> {
+    id: HeadId,
+    head: &'a WiredHead,
+    ov: OneHotMap,
+    /// Scores, the `√k` of the model taken off.
+    qk: OneHotMap,
+}
+
+impl<'a> Mapped<'a> {
+    fn new(head: &'a WiredHead) -> Self {
+        let read = OneHotMap::new(head.value_triples());
+        let write = head.to_range.clone().enumerate().map(|(index, coordinate)| (index, coordinate, head.scale));
+        let (query, key) = (OneHotMap::new(head.query_triples()), OneHotMap::new(head.key_triples()));
+        Self {
+            id: HeadId::new(head.layer, head.head),
+            head,
+            ov: read.then(&OneHotMap::new(write)),
+            qk: query.then(&key.transposed()),
+        }
+    }
+
+    /// What the channel of a later head reads.
+    fn read(&self, channel: Channel) -> OneHotMap {
+        match channel {
+            Channel::K => self.qk.transposed(),
+            Channel::Q => self.qk.clone(),
+            Channel::V => self.ov.clone(),
+        }
+    }
+}
+
+/// What theory says of a wired model without deviations, with `keys` positions to attend to; sorted by quantity, then by heads.
+///
+/// # Errors
+/// If a decomposition does not converge.
+pub fn of_wiring(wiring: &Wiring, config: &ModelConfig, keys: &[usize]) -> Result<Vec<ClosedForm>> {
+    let heads: Vec<Mapped> = wiring.heads.iter().map(Mapped::new).collect();
+    let subspace = |name: &str| wiring.layout.get(name).unwrap_or(0..0);
+    let (token, output) = (subspace(TOKEN), subspace(OUTPUT));
+    // A map between tokens: those that it reads, and those that it raises (or, of a QK term, attends to).
+    let over_tokens = |map: &OneHotMap, columns: &std::ops::Range<usize>| map.block(&token, columns);
+    let mut found = Vec::new();
+    for head in &heads {
+        if let Some(share) = over_tokens(&head.ov, &output).eigenvalue_share() {
+            found.push(ClosedForm::new(Quantity::Copying, share, EIGENVALUE_TOLERANCE).of(head.id));
+        }
+    }
+    for (from, to) in heads.iter().flat_map(|from| heads.iter().map(move |to| (from, to))) {
+        if from.id.layer >= to.id.layer {
+            continue;
+        }
+        let pair = |form: ClosedForm| form.of(to.id).from(from.id);
+        for channel in Channel::ALL {
+            let read = to.read(channel);
+            let (write_norm, read_norm) = (from.ov.norm(), read.norm());
+            if write_norm == 0.0 || read_norm == 0.0 {
+                continue;
+            }
+            let product = from.ov.then(&read).norm();
+            let score = product / (write_norm * read_norm);
+            found.push(pair(ClosedForm::new(Quantity::Composition(channel), score, SCORE_TOLERANCE)));
+            if let (Some(a), Some(b)) = (from.ov.singular_values()?, read.singular_values()?) {
+                let best: f64 = a.iter().zip(&b).map(|(a, b)| (a * b).powi(2)).sum();
+                found.push(pair(ClosedForm::new(Quantity::Alignment(channel), product * product / best, SCORE_TOLERANCE)));
+            }
+        }
+        if let Some(share) = over_tokens(&to.qk.then(&from.ov.transposed()), &token).eigenvalue_share() {
+            found.push(pair(ClosedForm::new(Quantity::Matching, share, EIGENVALUE_TOLERANCE)));
+        }
+        if let Some(share) = over_tokens(&from.ov.then(&to.ov), &output).eigenvalue_share() {
+            found.push(pair(ClosedForm::new(Quantity::VirtualCopying, share, EIGENVALUE_TOLERANCE)));
+        }
+    }
+
+    let looks = attention::looks(wiring, config.n_ctx);
+    for (head, look) in heads.iter().zip(&looks) {
+        if let Some(look) = look {
+            found.extend(look.attention(keys).map(|form| form.of(head.id)));
+        }
+        if let Some(offset) = attention::offset(head.head) {
+            found.push(ClosedForm::new(Quantity::Offset, offset as f64, 0.0).of(head.id));
+            for later in heads.iter().filter(|later| later.id.layer > head.id.layer) {
+                if let Some(further) = attention::offset(later.head) {
+                    let form = ClosedForm::new(Quantity::Offset, (offset + further) as f64, 0.0);
+                    found.push(form.of(later.id).from(head.id));
+                }
+            }
+        }
+        if let Some(loss) = saturated_loss(head, look.as_ref(), config) {
+            found.push(loss);
+        }
+    }
+    found.extend(loss_at_rest(&heads, &looks, config));
+    found.sort_by_key(|form| (form.quantity, form.head, form.from, form.keys));
+    Ok(found)
+}
+
+/// `ln(s + (V − s) e^{−γ})`: a head that attends only to sources each of which raises `s` tokens by `γ`, the right one among them.
+fn saturated_loss(head: &Mapped, look: Option<&Looks>, config: &ModelConfig) -> Option<ClosedForm> {
+    if head.head.to != OUTPUT {
+        return None;
+    }
+    let rows = head.ov.rows();
+    let first = rows.first()?.clone();
+    let alike = rows.iter().all(|row| row.len() == first.len() && row.iter().all(|&weight| weight == first[0]));
+    // The least attention that the one target gets at any position decides how far the logit may fall short.
+    let missing = 1.0 - look?.attention_bounds(config.n_ctx)?.0;
+    let (raised, vocab, gamma) = (first.len() as f64, config.d_vocab as f64, first[0]);
+    let expected = (raised + (vocab - raised) * (-gamma).exp()).ln();
+    let tolerance = RUN_TOLERANCE + 2.0 * gamma.abs() * missing;
+    alike.then(|| ClosedForm::new(Quantity::SaturatedLoss, expected, tolerance).of(head.id))
+}
+
+/// `ln V` while every head that writes to the output rests.
+fn loss_at_rest(heads: &[Mapped], looks: &[Option<Looks>], config: &ModelConfig) -> Option<ClosedForm> {
+    let mut tolerance = RUN_TOLERANCE;
+    for (head, look) in heads.iter().zip(looks).filter(|(head, _)| head.head.to == OUTPUT) {
+        let (least, _) = look.as_ref()?.rest_bounds(config.n_ctx)?;
+        let largest = head.ov.rows().into_iter().flatten().fold(0.0f64, |max, weight| max.max(weight.abs()));
+        tolerance += 2.0 * largest * (1.0 - least);
+    }
+    let writes = heads.iter().any(|head| head.head.to == OUTPUT);
+    writes.then(|| ClosedForm::new(Quantity::LossAtRest, (config.d_vocab as f64).ln(), tolerance))
+}
+
+/// What theory says of independent Gaussian weights; sorted by quantity, then by heads.
+///
+/// * The mean square of a composition score is 1/d: exactly so in expectation for every pair, since what the first head writes has
+///   no preferred direction. One pair's square has the relative standard deviation `√2 (1/k + 1/d)` for flat spectra, and pairs
+///   are uncorrelated; the tolerance is four standard deviations of the mean over all pairs of one model.
+/// * Copying and matching scores are symmetric around 0; the tolerance, 8/k, is four standard deviations.
+/// * The loss is near `ln V`: with logits of variance `s²` it exceeds that by `s²/2`, and by what the logits of the right tokens
+///   happen to be, which is below `s`. Both are in the tolerance, with `s²` as if every head attended to one position alone.
+pub fn of_initialisation(init: &Initialisation, config: &ModelConfig) -> Vec<ClosedForm> {
+    let mut found = Vec::new();
+    let (d, k) = (config.d_model as f64, config.d_head as f64);
+    let pairs = (config.n_layers * config.n_layers.saturating_sub(1) / 2 * config.n_heads * config.n_heads) as f64;
+    if pairs > 0.0 {
+        let tolerance = 4.0 * 2f64.sqrt() * (1.0 / k.min(d) + 1.0 / d) / d / pairs.sqrt();
+        let form = |channel| ClosedForm::new(Quantity::CompositionSquare(channel), 1.0 / d, tolerance);
+        found.extend(Channel::ALL.map(form));
+    }
+    let share_tolerance = (8.0 / k).min(1.0);
+    for to in config.heads() {
+        found.push(ClosedForm::new(Quantity::Copying, 0.0, share_tolerance).of(to));
+        for from in config.heads().filter(|from| from.layer < to.layer) {
+            found.push(ClosedForm::new(Quantity::Matching, 0.0, share_tolerance).of(to).from(from));
+        }
+    }
+    if let Some(variance) = init.logit_variance(config) {
+        let tolerance = variance / 2.0 + variance.sqrt();
+        found.push(ClosedForm::new(Quantity::RandomLoss, (config.d_vocab as f64).ln(), tolerance));
+    }
+    found.sort_by_key(|form| (form.quantity, form.head, form.from, form.keys));
+    found
+}
