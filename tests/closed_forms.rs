@@ -218,8 +218,8 @@ fn example(circuit: &str, n: Option<usize>) -> (Vec<u32>, Vec<usize>) {
         "skip-trigram-bug" => (vec![0, 1, 7, 2, 4, 8, 3, 5], vec![3, 6]),
         "tokenization" if n == Some(1) => (vec![0, 1, 10, 11, 2, 3], vec![4]),
         "tokenization" => (vec![0, 4, 1, 10, 2, 3, 5, 6], vec![4, 6]),
-        "n-back" => periodic(n.unwrap() as u32 + 1, n.unwrap()),
-        "previous-of-previous" => periodic(3, 2),
+        "n-back" => periodic(n.unwrap() as u32 + 1, n.unwrap() + 1),
+        "previous-of-previous" => periodic(3, 3),
         "n-token-prefix" => periodic(6, 6 + n.unwrap()),
         _ => periodic(6, 7),
     }
@@ -242,9 +242,12 @@ fn targets(circuit: &str, n: Option<usize>, head: HeadId, tokens: &[u32], i: usi
         }
         ("n-back", _) => back(n.unwrap()),
         ("n-token-prefix", 0) => back(head.head + 1),
+        // A position that matches a part scores too: one is compared where there is none.
         ("n-token-prefix", 1) => {
             let n = n.unwrap();
-            earlier(&|j| j >= n && i + 1 >= n && (0..n).all(|o| tokens[j - 1 - o] == tokens[i - o]))
+            let matches = |j: usize| (0..n).filter(|o| j > *o && i >= *o && tokens[j - 1 - o] == tokens[i - o]).count();
+            let part = earlier(&|j| matches(j) > 0);
+            if part.iter().all(|&j| matches(j) == n) { part } else { vec![0; 2] }
         }
         ("induction" | "induction-with-rest" | "previous-of-previous", 0) | ("previous-of-previous", 1) => back(1),
         ("induction" | "induction-with-rest" | "pointer-arithmetic", 1) => earlier(&|j| j > 0 && tokens[j - 1] == tokens[i]),

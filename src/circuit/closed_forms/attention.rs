@@ -11,6 +11,9 @@ pub(super) struct Looks {
     target: (f64, f64),
     /// The most that a position scores which is not looked for.
     stray: f64,
+    /// So many of the first positions score up to so much: a head that looks several positions back finds nothing there, and hands
+    /// over a mixture.
+    early: (usize, f64),
     /// The score of the start token, and of the own position (`None`: like any other that is not looked for).
     rest: Option<f64>,
     own: Option<f64>,
@@ -39,7 +42,8 @@ impl Looks {
         }
         let [rest, own] = self.named();
         let others = keys.checked_sub(1 + rest.0 + own.0)?;
-        let least = share(self.target.0, [rest, own, (others, self.stray)]);
+        let early = self.early.0.min(others);
+        let least = share(self.target.0, [rest, own, (early, self.early.1), (others - early, self.stray)]);
         let most = share(self.target.1, [rest, own, (others, 0.0)]);
         Some((least, most))
     }
@@ -49,14 +53,16 @@ impl Looks {
         let score = self.rest.filter(|_| self.can_rest && keys >= 2)?;
         let [_, own] = self.named();
         let others = keys.checked_sub(1 + own.0)?;
-        Some((share(score, [own, (others, self.stray)]), share(score, [own, (others, 0.0)])))
+        let early = self.early.0.min(others);
+        let least = share(score, [own, (early, self.early.1), (others - early, self.stray)]);
+        Some((least, share(score, [own, (others, 0.0)])))
     }
 
     /// The closed forms with so many keys: the expected value is that of a perfect hand-over.
     pub fn attention<'a>(&'a self, keys: &'a [usize]) -> impl Iterator<Item = ClosedForm> + 'a {
         let form = |quantity, keys, (least, most): (f64, f64)| ClosedForm {
             keys: Some(keys),
-            ..ClosedForm::new(quantity, most, RUN_TOLERANCE + most - least)
+            ..ClosedForm::new(quantity, most, RUN_TOLERANCE + (most - least))
         };
         keys.iter().flat_map(move |&keys| {
             let target = self.attention_bounds(keys).map(|bounds| form(Quantity::AttentionOnTarget, keys, bounds));
@@ -102,14 +108,20 @@ fn look(wiring: &Wiring, earlier: &[Option<Looks>], head: &WiredHead, context: u
     if !(is_plain(&head.query) && is_plain(&head.key) && head.sharpness > 0.0) {
         return None;
     }
-    let (mut least, mut most, mut stray) = (0.0, 0.0, 0.0);
+    let (mut least, mut most, mut stray, mut early) = (0.0, 0.0, 0.0, (0, 0.0));
     for (query, key) in head.query.from.iter().zip(&head.key.from) {
         let (q_least, q_most) = handed_over(wiring, earlier, head.layer, query, context)?;
         let (k_least, k_most) = handed_over(wiring, earlier, head.layer, key, context)?;
         least += head.sharpness * q_least * k_least;
         most += head.sharpness * q_most * k_most;
         stray += head.sharpness * (q_most * k_most - q_least * k_least);
+        let back = wiring.heads.iter().filter(|writer| writer.layer < head.layer && writer.to == *key).find_map(offset);
+        if let Some(back) = back.filter(|&back| back > 1) {
+            // Position 0 has only itself to hand over, each of the next ones at least two.
+            early = (early.0.max(back as usize - 1), early.1 + head.sharpness * q_most * k_most / 2.0);
+        }
     }
+    early.1 += stray;
     let offset = offset(head);
     let compares_positions = offset.is_some();
     // A head whose query and key are the same matches itself too, one that looks back no position nothing else.
@@ -128,6 +140,7 @@ fn look(wiring: &Wiring, earlier: &[Option<Looks>], head: &WiredHead, context: u
     Some(Looks {
         target: (least, most),
         stray,
+        early,
         rest: head.rest.as_ref().map(|rest| rest.score),
         own,
         least_keys,
