@@ -123,7 +123,7 @@ impl Bar {
             facets: &titles,
             x_label: self.x_label.as_deref().unwrap_or(&self.x),
             y_label: self.y_label.as_deref().unwrap_or(&self.y),
-            legend: legend.height,
+            legend: &legend,
             note: &|_| 0.0,
             x: std::slice::from_ref(&x),
             y: &[axis],

@@ -225,7 +225,7 @@ impl ComplexPlane {
             facets: &data::facet_titles(&series.facets, self.facet.as_deref()),
             x_label: self.x_label.as_deref().unwrap_or("real part"),
             y_label: self.y_label.as_deref().unwrap_or("imaginary part"),
-            legend: legend.height,
+            legend: &legend,
             note: &|width| notes.iter().map(|n| n.places(fonts, width, markers).1).fold(0.0, f64::max),
             x: &axes.iter().map(|(x, _)| Axis::Numbers(*x)).collect::<Vec<_>>(),
             y: &axes.iter().map(|(_, y)| Axis::Numbers(*y)).collect::<Vec<_>>(),

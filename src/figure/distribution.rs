@@ -174,7 +174,7 @@ impl Distribution {
             facets: &data::facet_titles(&facets, self.facet.as_deref()),
             x_label: self.x_label.as_deref().unwrap_or(&self.x),
             y_label: self.y_label.as_deref().unwrap_or("share of values ≤ x"),
-            legend: legend.height,
+            legend: &legend,
             note: &|_| 0.0,
             x: &[Axis::Numbers(x)],
             y: &[Axis::Numbers(y)],

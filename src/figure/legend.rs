@@ -138,18 +138,20 @@ pub struct Legend {
     entries: Vec<Entry>,
     /// Height with the space below; 0 for a legend without entries.
     pub height: f64,
+    /// Width of the narrowest figure that holds it.
+    pub width: f64,
 }
 
 impl Legend {
     /// The key to `series`, which `title` names, with the `sample` of each; empty if there is only one unnamed series.
     pub fn new(fonts: &Fonts, title: &str, series: &Categories, sample: &dyn Fn(usize) -> Sample, width: f64) -> Self {
         if series.labels.iter().all(String::is_empty) {
-            return Self { title: String::new(), entries: Vec::new(), height: 0.0 };
+            return Self { title: String::new(), entries: Vec::new(), height: 0.0, width: 0.0 };
         }
         let room = width - 2.0 * theme::MARGIN;
         let title = fonts.fit(title, Weight::Regular, theme::LABEL, room / 2.0);
         let start = fonts.width(&title, Weight::Regular, theme::LABEL) + 14.0;
-        let (mut x, mut y) = (start, 0.0);
+        let (mut x, mut y, mut right) = (start, 0.0, 0.0f64);
         let mut entries = Vec::new();
         for (index, label) in series.labels.iter().enumerate() {
             let sample = sample(index);
@@ -160,8 +162,9 @@ impl Legend {
             }
             entries.push(Entry { at: (x, y), label, style: series_style(series, index), sample });
             x += wide;
+            right = right.max(x - 16.0);
         }
-        Self { title, entries, height: y + ROW + 8.0 }
+        Self { title, entries, height: y + ROW + 8.0, width: right + 2.0 * theme::MARGIN }
     }
 
     /// Draws it with its top left corner at `at`.

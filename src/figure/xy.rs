@@ -5,7 +5,7 @@ use super::canvas::{Canvas, Point, Rect, Type};
 use super::data::{self, Categories};
 use super::font::{Fonts, Weight};
 use super::layout::{self, Layout, Panel, Surround};
-use super::legend;
+use super::legend::{self, Legend};
 use super::scale::{Range, Scale, ScaleKind};
 use super::theme;
 use crate::{Error, Result};
@@ -162,8 +162,8 @@ pub struct Frame<'a> {
     pub x_label: &'a str,
     /// Label of the y axis.
     pub y_label: &'a str,
-    /// Height of the legend.
-    pub legend: f64,
+    /// The legend.
+    pub legend: &'a Legend,
     /// Height of the notes above panels of a width.
     pub note: &'a dyn Fn(f64) -> f64,
     /// The x axis: shared, or one for each panel.
@@ -205,7 +205,7 @@ impl Frame<'_> {
             x_label: self.x_label,
             y_label: self.y_label,
             columns: layout::balanced_columns(self.facets.len(), width, 170.0),
-            legend: self.legend,
+            legend: self.legend.height,
             note: 0.0,
             y_ticks: extent(&left(300.0)),
             x_ticks: 0.0,
@@ -233,7 +233,7 @@ impl Frame<'_> {
                 let panel_height = (panel_width * ratio).round();
                 let left = left(panel_height);
                 surround.y_ticks = extent(&left);
-                let least = self.width.map_or(layout::NARROW, f64::from);
+                let least = self.width.map_or(layout::NARROW, f64::from).max(self.legend.width);
                 let layout = surround.place((panel_width, panel_height), least)?;
                 Ok(Framed { layout, below: below(panel_width), left })
             }
