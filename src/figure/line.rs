@@ -158,7 +158,8 @@ impl Figure for Line {
     }
 
     fn numbers(&self) -> &'static [&'static str] {
-        &["x", "y", "low", "high"]
+        // Words stand at equal distances; they have no logarithm.
+        if self.x_scale == ScaleKind::Log { &["x", "y", "low", "high"] } else { &["y", "low", "high"] }
     }
 
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {

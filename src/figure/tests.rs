@@ -366,6 +366,24 @@ fn what_was_measured_against_what_was_expected() {
 }
 
 #[test]
+fn a_figure_is_as_wide_as_its_legend() {
+    let names: Vec<String> = (0..3).map(|i| format!("a measure with a rather long name, {i}")).collect();
+    let data = df!("x" => [0.0, 0.5, 1.0], "y" => [0.0, 0.5, 1.0], "s" => names).unwrap();
+    let width = |parameters: Value| {
+        let svg = draw("scatter", parameters, &data, "Title").svg;
+        svg.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert!(width(json!({"x": "x", "y": "y", "diagonal": true})) < 470);
+    assert!(width(json!({"x": "x", "y": "y", "color": "s", "diagonal": true})) > 500);
+}
+
+#[test]
+fn lines_over_words_are_numbers_along_one_axis_only() {
+    assert!(!figure("line", json!({"x": "w", "y": "y"})).numbers().contains(&"x"));
+    assert!(figure("line", json!({"x": "w", "y": "y", "x_scale": "log"})).numbers().contains(&"x"));
+}
+
+#[test]
 fn attention_with_names_and_with_positions() {
     let names: Vec<String> = (0..33).map(|i| format!("word{i}")).collect();
     keep(
