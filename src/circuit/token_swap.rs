@@ -38,7 +38,7 @@ pub struct Swap {
     pub new_after: f64,
     /// Whether the output follows the token: `2 Σ ab / Σ (a² + b² + 2ε²)` with `b` the preference for the old token before
     /// (`old_before − new_before`), `a` that for the new one after (`new_after − old_after`), `ε` a thousandth. 1: as it had favoured
-    /// the old token, it favours the new one (or suppresses it, if it suppressed the old one); 0: it does neither; −1: the opposite.
+    /// the old token, it favours the new one (or suppresses it, if it suppressed the old one); 0: it does neither; −1: it goes on favouring the old one.
     pub follows: f64,
 }
 

@@ -24,8 +24,8 @@ use serde::Deserialize;
 ///
 /// `old_before`, `old_after`, `new_before`, `new_after`: what the head's moving from there adds to the logits of the old and the
 /// new token (directly, with the scale of the last LayerNorm as it was in the run). `follows` is 1 if it favours the new token as it
-/// had favoured the old one (or suppresses it likewise), 0 if it does not, or writes nothing that the logits read, −1 if it does the
-/// opposite: 2 Σ ab/Σ(a² + b² + 2ε²), b = old_before − new_before, a = new_after − old_after, ε = 0.001.
+/// had favoured the old one (or suppresses it likewise), 0 if it does not, or writes nothing that the logits read, −1 if it goes
+/// on favouring the old one: 2 Σ ab/Σ(a² + b² + 2ε²), b = old_before − new_before, a = new_after − old_after, ε = 0.001.
 ///
 /// The new token is drawn among those that do not occur in the sequence, where there are any. Where nothing can be exchanged, or
 /// a head attends to nothing earlier, the numbers are null. Takes a forward pass for each position of each sequence.
