@@ -11,7 +11,9 @@ use attn_circuits::circuit::loss::predictions;
 use attn_circuits::circuit::paths::{Component, Part, Path as Chain, logit_attribution, paths, term_importance};
 use attn_circuits::circuit::weights::{Circuit, Circuits};
 use attn_circuits::input::{Repeats, TokenBatch};
+use attn_circuits::kind::Kind;
 use attn_circuits::linalg::Complex;
+use attn_circuits::measure::{MEASURES, Measure, Subject};
 use attn_circuits::model::{HeadId, Keep, Transformer};
 use common::{batch, model, tensors};
 use ndarray::{Array1, ArrayD, ArrayViewD, Axis, IxDyn};
@@ -143,6 +145,17 @@ fn repeated_batch(tensor: &ArrayD<f64>) -> TokenBatch {
 fn score_tensor(model: &Transformer, score: &HeadScore) -> ArrayD<f64> {
     let shape = [model.config().n_layers, model.config().n_heads];
     ArrayD::from_shape_vec(shape.to_vec(), score.values.clone().unwrap()).unwrap()
+}
+
+/// `[L, H, V, V]`, from the table of the measure.
+fn circuit_tables(model: &Transformer, circuit: &str) -> ArrayD<f64> {
+    let kind = Kind::<dyn Measure>::find(MEASURES, "circuit_table").unwrap();
+    let table = (kind.parse)(json!({ "circuits": [circuit] })).unwrap().compute(&Subject::new(model, None)).unwrap();
+    let config = model.config();
+    let shape = [config.n_layers, config.n_heads, config.d_vocab, config.d_vocab];
+    let values = table.column("value").unwrap().f64().unwrap().iter().map(|value| value.unwrap()).collect();
+    // The rows are sorted by their keys, which are the indices of the tensor.
+    ArrayD::from_shape_vec(IxDyn(&shape), values).expect("an entry for each pair of tokens")
 }
 
 /// The loss entries of a forward pass `[B, n − 1]` against logits that were kept.
@@ -363,4 +376,17 @@ fn checkpoints_agree_where_they_are_there() {
         }
     }
     assert!(comparison.compared >= 60 && comparison.failed.is_empty(), "{:#?}", comparison.failed);
+}
+
+/// Circuits over tokens, multiplied out, from the table of the measure.
+#[test]
+fn circuit_tables_agree() {
+    let mut comparison = Comparison::default();
+    let folder = Path::new("tests/oracle/one_layer");
+    let model = model("import", json!({ "weights": folder.join("weights.safetensors") }));
+    let expected = tensors(&folder.join("full_circuits.safetensors"));
+    for (name, circuit) in [("ov.full.matrix", "full_ov"), ("qk.full.matrix", "full_qk")] {
+        comparison.check(name, circuit_tables(&model, circuit).view(), expected[name].view(), 1e-6, 1e-6);
+    }
+    assert!(comparison.compared == 2 && comparison.failed.is_empty(), "{:#?}", comparison.failed);
 }

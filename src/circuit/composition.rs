@@ -53,13 +53,19 @@ impl Chance {
         let d = d as f64;
         let excess = |spectrum: &[f64]| {
             let (square, fourth) = spectrum.iter().fold((0.0, 0.0), |(s, f), v| (s + v * v, f + v.powi(4)));
-            (fourth / (square * square) - 1.0 / d).max(0.0)
+            // Of a flat spectrum over the whole stream only rounding is left.
+            Some(fourth / (square * square) - 1.0 / d).filter(|&excess| excess > 1e-12).unwrap_or(0.0)
         };
         let spread = if d > 1.0 { d / ((d - 1.0) * (d + 2.0)).sqrt() } else { 0.0 };
         let relative_sd = (0.5 * excess(a) * excess(b)).sqrt() * spread;
         // The relative spread r of c² is twice that of c, so r²/8 is half the square of the latter.
         let mean = (1.0 - 0.5 * relative_sd * relative_sd) / d.sqrt();
         Self { mean, sd: mean * relative_sd }
+    }
+
+    /// By how many standard deviations `score` exceeds chance; none if chance has no spread.
+    pub fn z(&self, score: f64) -> Option<f64> {
+        (self.sd > 0.0).then(|| (score - self.mean) / self.sd)
     }
 }
 
@@ -92,17 +98,29 @@ pub struct CompositionValue {
 }
 
 /// One head, reduced to what composition needs.
-struct Reduced {
+pub(super) struct Reduced {
     /// `R_V W_O`, `[k, d]`, over its norm: as long as `W_OV` on every row vector, but for that factor.
-    write: Array2<f32>,
+    pub(super) write: Array2<f32>,
     /// For each channel, the factor of the map that reads, `[d, k]`, over its norm: as long as that map on every column vector.
-    read: [Array2<f32>; 3],
+    pub(super) read: [Array2<f32>; 3],
     /// Singular values of `W_OV` and `W_QK`.
     ov: Vec<f64>,
     qk: Vec<f64>,
 }
 
-fn reduce(model: &Transformer, id: HeadId) -> Result<Reduced> {
+impl Reduced {
+    /// Singular values of the map that reads through this channel.
+    pub(super) fn reading(&self, channel: Channel) -> &[f64] {
+        if channel == Channel::V { &self.ov } else { &self.qk }
+    }
+
+    /// Singular values of the map that writes.
+    pub(super) fn writing(&self) -> &[f64] {
+        &self.ov
+    }
+}
+
+pub(super) fn reduce(model: &Transformer, id: HeadId) -> Result<Reduced> {
     let head = model.head(id);
     let wide = |w: ArrayView2<f32>| w.mapv(f64::from);
     let (w_q, w_k, w_v, w_o) = (wide(head.w_q), wide(head.w_k), wide(head.w_v), wide(head.w_o));
@@ -171,8 +189,7 @@ pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
     let mut all = Vec::with_capacity(jobs.len() * n_heads * n_heads);
     for (&(channel, from, to), scores) in jobs.iter().zip(&scores) {
         for ((h1, h2), &score) in scores.indexed_iter() {
-            let (a, b) = (&of_layer(from)[h1].ov, &of_layer(to)[h2]);
-            let b = if Channel::ALL[channel] == Channel::V { &b.ov } else { &b.qk };
+            let (a, b) = (of_layer(from)[h1].writing(), of_layer(to)[h2].reading(Channel::ALL[channel]));
             all.push(Composition {
                 channel: Channel::ALL[channel],
                 from: HeadId::new(from, h1),
@@ -185,23 +202,23 @@ pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
     Ok(all)
 }
 
-fn stack<'a>(axis: ndarray::Axis, parts: impl Iterator<Item = &'a Array2<f32>>) -> Array2<f32> {
+pub(super) fn stack<'a>(axis: ndarray::Axis, parts: impl Iterator<Item = &'a Array2<f32>>) -> Array2<f32> {
     let views: Vec<_> = parts.map(|part| part.view()).collect();
     ndarray::concatenate(axis, &views).expect("factors of one model have equal shapes")
 }
 
+/// A spectrum over its largest value, so that no power of it underflows; none if it is all zeros.
+pub(super) fn relative(spectrum: &[f64]) -> Option<Vec<f64>> {
+    let largest = spectrum.first().copied().filter(|&largest| largest > 0.0)?;
+    Some(spectrum.iter().map(|v| v / largest).collect())
+}
+
 /// The numbers of a pair with this score and the spectra `a` and `b`; none where one of them is all zeros.
 fn value(score: f64, a: &[f64], b: &[f64], d: usize) -> Option<CompositionValue> {
-    // Over their largest, so that no power of them underflows.
-    let relative = |spectrum: &[f64]| {
-        let largest = spectrum.first().copied().filter(|&largest| largest > 0.0)?;
-        Some(spectrum.iter().map(|v| v / largest).collect::<Vec<_>>())
-    };
     let (a, b) = (relative(a)?, relative(b)?);
     let square = |spectrum: &[f64]| spectrum.iter().map(|v| v * v).sum::<f64>();
     let chance = Chance::new(&a, &b, d);
     let best: f64 = a.iter().zip(&b).map(|(a, b)| (a * b).powi(2)).sum();
     let highest = (best / (square(&a) * square(&b))).sqrt();
-    let z = (chance.sd > 0.0).then(|| (score - chance.mean) / chance.sd);
-    Some(CompositionValue { score, highest, chance, z, alignment: (score / highest).powi(2) })
+    Some(CompositionValue { score, highest, chance, z: chance.z(score), alignment: (score / highest).powi(2) })
 }

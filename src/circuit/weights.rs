@@ -5,7 +5,7 @@
 
 use crate::Result;
 use crate::linalg::{Complex, LowRank, eigenvalues, r_factor_by_blocks};
-use crate::model::{HeadId, Transformer};
+use crate::model::{HeadId, ModelConfig, Transformer};
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use std::sync::OnceLock;
@@ -396,6 +396,26 @@ impl<'a> Circuits<'a> {
         }
         Ok((self.compressed(circuit)?.norm(), f64::from(f32::EPSILON) / 2.0 * noise.sqrt()))
     }
+}
+
+/// How many numbers a circuit is; see [`size`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// As two factors.
+    pub factored: usize,
+    /// As one matrix.
+    pub expanded: usize,
+}
+
+/// The size of a circuit as a low-rank product and multiplied out. It is also the number of multiply-adds that it takes to send one
+/// vector through it. Beyond what can be counted it is the largest number there is.
+pub fn size(model: &ModelConfig, circuit: Circuit) -> Size {
+    let (width, inner) = match circuit {
+        Circuit::Direct => (model.d_vocab, model.d_model),
+        circuit if circuit.is_over_tokens() => (model.d_vocab, model.d_head),
+        _ => (model.d_model, model.d_head),
+    };
+    Size { factored: width.saturating_mul(2).saturating_mul(inner), expanded: width.saturating_mul(width) }
 }
 
 /// `Σ Re λ / Σ |λ|`, in `[−1, 1]`: how much a circuit maps things to themselves; `None` if there is nothing but zeros.

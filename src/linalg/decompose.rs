@@ -1,5 +1,5 @@
 use crate::{Error, Result};
-use faer::Mat;
+use faer::{Mat, MatRef};
 use ndarray::{Array2, ArrayView2, Axis};
 
 /// A complex number, as eigenvalues come.
@@ -9,15 +9,67 @@ fn to_faer(a: ArrayView2<f64>) -> Mat<f64> {
     Mat::from_fn(a.nrows(), a.ncols(), |row, column| a[(row, column)])
 }
 
+fn from_faer(a: MatRef<f64>) -> Array2<f64> {
+    Array2::from_shape_fn((a.nrows(), a.ncols()), |(row, column)| a[(row, column)])
+}
+
+/// A singular value decomposition without the zeros that the shape forces: `A = U diag(s) Vᵀ` with `r = min(m, p)` for `A`
+/// `[m, p]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Svd {
+    /// Left singular vectors in columns, `[m, r]`.
+    pub u: Array2<f64>,
+    /// Singular values, descending, `[r]`.
+    pub s: Vec<f64>,
+    /// Right singular vectors in columns, `[p, r]`.
+    pub v: Array2<f64>,
+}
+
+impl Svd {
+    /// How many singular values exceed `tolerance` times the largest: the numerical rank.
+    pub fn rank(&self, tolerance: f64) -> usize {
+        let least = self.s.first().map_or(0.0, |largest| largest * tolerance);
+        self.s.iter().filter(|&&value| value > least).count()
+    }
+}
+
+/// Singular values with their vectors. A vector is determined up to its sign, and where singular values coincide, up to a rotation
+/// among them.
+///
+/// # Errors
+/// [`Error::Invalid`] if the iteration does not converge (numbers that are not finite).
+pub fn svd(a: ArrayView2<f64>) -> Result<Svd> {
+    let (m, p) = a.dim();
+    if a.is_empty() {
+        return Ok(Svd { u: Array2::zeros((m, 0)), s: Vec::new(), v: Array2::zeros((p, 0)) });
+    }
+    let found = to_faer(a).thin_svd().map_err(|_| not_converged())?;
+    let s = found.S().column_vector();
+    Ok(Svd { u: from_faer(found.U()), s: (0..s.nrows()).map(|index| s[index]).collect(), v: from_faer(found.V()) })
+}
+
+/// `a = Q R` with orthonormal columns of `Q` `[m, r]` and a triangular `R` `[r, k]`, `r = min(m, k)`, for `a`: `[m, k]`.
+pub fn thin_qr(a: ArrayView2<f64>) -> (Array2<f64>, Array2<f64>) {
+    let rank = a.nrows().min(a.ncols());
+    if rank == 0 {
+        return (Array2::zeros((a.nrows(), 0)), Array2::zeros((0, a.ncols())));
+    }
+    let qr = to_faer(a).qr();
+    (from_faer(qr.compute_thin_Q().as_ref()), upper(qr.thin_R()))
+}
+
+/// What lies on and above the diagonal.
+fn upper(r: MatRef<f64>) -> Array2<f64> {
+    Array2::from_shape_fn((r.nrows(), r.ncols()), |(row, column)| if row <= column { r[(row, column)] } else { 0.0 })
+}
+
 /// The triangular factor `R` of `a = Q R`, `[min(m, k), k]` for `a`: `[m, k]`. `Q` keeps lengths, so `‖a b‖ = ‖R b‖`.
 pub fn r_factor(a: ArrayView2<f64>) -> Array2<f64> {
     let rank = a.nrows().min(a.ncols());
     if rank == 0 {
         return Array2::zeros((rank, a.ncols()));
     }
-    let qr = to_faer(a).qr();
-    let r = qr.thin_R();
-    Array2::from_shape_fn((rank, a.ncols()), |(row, column)| if row <= column { r[(row, column)] } else { 0.0 })
+    upper(to_faer(a).qr().thin_R())
 }
 
 /// Singular values, descending.
@@ -29,24 +81,6 @@ pub fn singular_values(a: ArrayView2<f64>) -> Result<Vec<f64>> {
         return Ok(Vec::new());
     }
     to_faer(a).singular_values().map_err(|_| not_converged())
-}
-
-/// The thin singular value decomposition `a = U diag(σ) Vᵀ`: `U` `[m, r]`, `σ` descending, `Vᵀ` `[r, p]`, with `r = min(m, p)`.
-///
-/// # Errors
-/// [`Error::Invalid`] if the iteration does not converge (numbers that are not finite).
-pub fn svd(a: ArrayView2<f64>) -> Result<(Array2<f64>, Vec<f64>, Array2<f64>)> {
-    let rank = a.nrows().min(a.ncols());
-    if rank == 0 {
-        return Ok((Array2::zeros((a.nrows(), 0)), Vec::new(), Array2::zeros((0, a.ncols()))));
-    }
-    let svd = to_faer(a).thin_svd().map_err(|_| not_converged())?;
-    let (u, v) = (svd.U(), svd.V());
-    Ok((
-        Array2::from_shape_fn((a.nrows(), rank), |(row, column)| u[(row, column)]),
-        svd.S().column_vector().iter().copied().collect(),
-        Array2::from_shape_fn((rank, a.ncols()), |(row, column)| v[(column, row)]),
-    ))
 }
 
 /// Magnitudes and parts of eigenvalues that differ by less than this, relative to the largest magnitude, count as equal when they are
@@ -116,6 +150,8 @@ fn not_converged() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linalg::gaussian;
+    use crate::stream::Stream;
     use ndarray::array;
 
     fn diagonal_blocks(values: &[Complex]) -> Array2<f64> {
@@ -148,5 +184,34 @@ mod tests {
         let error = (r.t().dot(&r) - a.t().dot(&a)).mapv(f64::abs).sum();
         assert!(error < 1e-10, "{error}");
         assert_eq!(r_factor_by_blocks(4, std::iter::once(a.slice(ndarray::s![..2, ..]).to_owned())).dim(), (2, 4));
+    }
+
+    fn assert_same(a: &Array2<f64>, b: &Array2<f64>) {
+        assert_eq!(a.dim(), b.dim());
+        assert!((a - b).iter().all(|value| value.abs() < 1e-12), "{a}\n{b}");
+    }
+
+    #[test]
+    fn factors_multiply_out_to_the_matrix_and_are_orthonormal() {
+        for (m, p) in [(5, 3), (3, 5), (4, 4), (1, 6), (0, 3), (3, 0)] {
+            let a = gaussian(m, p, &mut Stream::new(3).rng(format!("{m} {p}")));
+            let found = svd(a.view()).unwrap();
+            let r = m.min(p);
+            assert_eq!((found.u.dim(), found.s.len(), found.v.dim()), ((m, r), r, (p, r)));
+            assert_same(&(&found.u * &ndarray::Array1::from(found.s.clone())).dot(&found.v.t()), &a);
+            assert_same(&found.u.t().dot(&found.u), &Array2::eye(r));
+            assert!(found.s.is_sorted_by(|a, b| a >= b));
+            let (q, triangle) = thin_qr(a.view());
+            assert_same(&q.dot(&triangle), &a);
+            assert_same(&q.t().dot(&q), &Array2::eye(r));
+            assert_same(&triangle, &r_factor(a.view()));
+        }
+    }
+
+    #[test]
+    fn the_rank_is_that_above_the_tolerance() {
+        let found = svd(ndarray::array![[3.0, 0.0], [0.0, 1e-7]].view()).unwrap();
+        assert_eq!((found.rank(1e-5), found.rank(1e-9)), (1, 2));
+        assert_eq!(svd(Array2::zeros((2, 2)).view()).unwrap().rank(1e-5), 0);
     }
 }

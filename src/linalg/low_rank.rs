@@ -1,6 +1,6 @@
-use super::decompose::{Complex, eigenvalues, r_factor, right_singular_complex, singular_values, svd};
+use super::decompose::{Complex, Svd, eigenvalues, r_factor, right_singular_complex, singular_values, svd, thin_qr};
 use crate::{Error, Result};
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 /// A product `A B` of rank at most `k` that is never multiplied out: `A` `[m, k]`, `B` `[k, p]`, `k` small.
 ///
@@ -231,9 +231,9 @@ impl LowRank {
         self.check_square()?;
         // In an orthonormal basis of the columns of A the product is Y (B A) X, small, and the same for all factors of one product
         // but for an orthogonal change of basis: its singular values mean something.
-        let (_, sizes, v) = svd(r_factor(self.a.view()).view())?;
+        let Svd { s: sizes, v, .. } = svd(r_factor(self.a.view()).view())?;
         let rank = sizes.iter().take_while(|&&size| size > 1e-12 * sizes[0]).count();
-        let kept = v.slice(s![..rank, ..]).reversed_axes();
+        let kept = v.slice(s![.., ..rank]);
         let sizes = Array1::from(sizes[..rank].to_vec());
         let (x, y) = (&kept / &sizes, (&kept * &sizes).reversed_axes());
         let core = y.dot(&self.b.dot(&self.a)).dot(&x);
@@ -311,6 +311,45 @@ impl LowRank {
     pub fn trace(&self) -> Result<f64> {
         self.check_square()?;
         Ok(self.a.iter().zip(self.b.t().iter()).map(|(a, b)| a * b).sum())
+    }
+
+    /// Singular values with their vectors, `min(m, k, p)` of each: those of the product that can differ from zero.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the numbers are not finite.
+    pub fn svd(&self) -> Result<Svd> {
+        let ((q_a, r_a), (q_b, r_b)) = (thin_qr(self.a.view()), thin_qr(self.b.t()));
+        let core = svd(r_a.dot(&r_b.t()).view())?;
+        Ok(Svd { u: q_a.dot(&core.u), s: core.s, v: q_b.dot(&core.v) })
+    }
+
+    /// The rows and columns that the lists name, in their order; without a list all of them.
+    ///
+    /// # Panics
+    /// If an index is out of range.
+    pub fn select(&self, rows: Option<&[usize]>, columns: Option<&[usize]>) -> Self {
+        let chosen =
+            |m: &Array2<f64>, axis: Axis, list: Option<&[usize]>| list.map_or_else(|| m.clone(), |l| m.select(axis, l));
+        Self { a: chosen(&self.a, Axis(0), rows), b: chosen(&self.b, Axis(1), columns) }
+    }
+
+    /// The product times a number.
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self { a: &self.a * factor, b: self.b.clone() }
+    }
+
+    /// Rows `rows` multiplied out, `[rows.len(), p]`.
+    ///
+    /// # Panics
+    /// If the range leaves the product.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Array2<f64> {
+        self.a.slice(ndarray::s![rows, ..]).dot(&self.b)
+    }
+
+    /// The product with its columns' mean taken from each: every row then sums to zero.
+    pub fn centered_rows(&self) -> Self {
+        let mean = self.b.mean_axis(Axis(1)).unwrap_or_else(|| Array1::zeros(self.inner()));
+        Self { a: self.a.clone(), b: &self.b - &mean.insert_axis(Axis(1)) }
     }
 
     /// The product multiplied out, `[m, p]`: for small ones, and for tests.

@@ -1,7 +1,9 @@
-//! Low-rank products, and the decompositions behind them (faer behind ndarray views).
+//! Low-rank products, the decompositions behind them (faer behind ndarray views), and random matrices.
 
 mod decompose;
 mod low_rank;
+mod random;
 
-pub use decompose::{Complex, eigenvalues, r_factor, r_factor_by_blocks, singular_values, svd};
+pub use decompose::{Complex, Svd, eigenvalues, r_factor, r_factor_by_blocks, singular_values, svd, thin_qr};
 pub use low_rank::{Eigenpair, LowRank};
+pub use random::{gaussian, haar};

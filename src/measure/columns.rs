@@ -57,6 +57,24 @@ pub(super) fn indices(parameter: &str, count: usize, list: Option<&[usize]>) -> 
     Ok(indices)
 }
 
+/// The tokens that a parameter (`rows: [3, 7]`) names, ascending, each once; `None` without a list: all.
+pub(super) fn tokens(parameter: &str, model: &ModelConfig, list: Option<&[usize]>) -> Result<Option<Vec<usize>>> {
+    let Some(list) = list else { return Ok(None) };
+    if let Some(at) = list.iter().position(|&token| token >= model.d_vocab) {
+        let text = format!("there is no token {}: the vocabulary has {} tokens, counted from 0", list[at], model.d_vocab);
+        return Err(Error::parameter(format!("{parameter}[{at}]"), text));
+    }
+    let mut tokens = list.to_vec();
+    tokens.sort_unstable();
+    tokens.dedup();
+    Ok(Some(tokens))
+}
+
+/// How many tokens a list chooses, as [`tokens`] does, of `all`.
+pub(super) fn count(list: Option<&[usize]>, all: usize) -> usize {
+    list.map_or(all, |list| list.len().min(all))
+}
+
 /// Rows of a table that has one for all positions and one for each repeat.
 pub(super) fn groups(repeats: Option<Repeats>) -> usize {
     1 + repeats.map_or(0, |repeats| repeats.count)

@@ -24,6 +24,12 @@ impl Described for Composition {
     const EXAMPLE: &'static str = "- measure: composition\n";
 }
 
+/// Pairs of heads in different layers, times the three channels.
+pub(super) fn pairs(model: &ModelConfig) -> usize {
+    let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
+    3usize.saturating_mul(layer_pairs).saturating_mul(model.n_heads).saturating_mul(model.n_heads)
+}
+
 impl Measure for Composition {
     fn columns(&self) -> Schema {
         schema([
@@ -45,8 +51,7 @@ impl Measure for Composition {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
-        let rows = 3usize.saturating_mul(layer_pairs).saturating_mul(model.n_heads).saturating_mul(model.n_heads);
+        let rows = pairs(model);
         let factor = model.d_model.saturating_mul(model.d_head).saturating_mul(4 * size_of::<f64>());
         Cost { rows, bytes: factor.saturating_mul(model.n_layers).saturating_mul(model.n_heads) }
     }

@@ -2,10 +2,14 @@
 
 mod ablation;
 mod attention;
+mod bigrams;
+mod circuit_size;
+mod circuit_table;
 mod circuits;
 mod closed_forms;
 mod columns;
 mod composition;
+mod composition_components;
 mod copying;
 mod eigenvalues;
 mod eigenvectors;
@@ -14,17 +18,24 @@ mod logit_attribution;
 mod logits;
 mod loss;
 mod paths;
+mod principal_angles;
 mod score_paths;
 mod scores;
 mod singular_values;
+mod skip_trigram_rank;
+mod skip_trigrams;
 mod term_importance;
 mod token_swap;
 mod virtual_heads;
 
 pub use ablation::Ablation;
 pub use attention::Attention;
+pub use bigrams::Bigrams;
+pub use circuit_size::CircuitSize;
+pub use circuit_table::CircuitTable;
 pub use closed_forms::ClosedForms;
 pub use composition::Composition;
+pub use composition_components::CompositionComponents;
 pub use copying::Copying;
 pub use eigenvalues::Eigenvalues;
 pub use eigenvectors::Eigenvectors;
@@ -33,8 +44,11 @@ pub use logit_attribution::LogitAttribution;
 pub use logits::Logits;
 pub use loss::Loss;
 pub use paths::Paths;
+pub use principal_angles::PrincipalAngles;
 pub use score_paths::ScorePaths;
 pub use singular_values::SingularValues;
+pub use skip_trigram_rank::SkipTrigramRank;
+pub use skip_trigrams::SkipTrigrams;
 pub use term_importance::TermImportance;
 pub use token_swap::TokenSwap;
 pub use virtual_heads::VirtualHeads;
@@ -118,8 +132,12 @@ pub struct Cost {
 pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Ablation),
     kind!(dyn Measure, Attention),
+    kind!(dyn Measure, Bigrams),
+    kind!(dyn Measure, CircuitSize),
+    kind!(dyn Measure, CircuitTable),
     kind!(dyn Measure, ClosedForms),
     kind!(dyn Measure, Composition),
+    kind!(dyn Measure, CompositionComponents),
     kind!(dyn Measure, Copying),
     kind!(dyn Measure, Eigenvalues),
     kind!(dyn Measure, Eigenvectors),
@@ -128,8 +146,11 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Logits),
     kind!(dyn Measure, Loss),
     kind!(dyn Measure, Paths),
+    kind!(dyn Measure, PrincipalAngles),
     kind!(dyn Measure, ScorePaths),
     kind!(dyn Measure, SingularValues),
+    kind!(dyn Measure, SkipTrigramRank),
+    kind!(dyn Measure, SkipTrigrams),
     kind!(dyn Measure, TermImportance),
     kind!(dyn Measure, TokenSwap),
     kind!(dyn Measure, VirtualHeads),

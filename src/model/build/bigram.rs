@@ -7,7 +7,7 @@ use crate::linalg::svd;
 use crate::model::{ModelConfig, Normalization, Positions, Transformer, Weights};
 use crate::stream::Stream;
 use crate::{Error, Result};
-use ndarray::{Array2, Axis, s};
+use ndarray::{Array2, Axis};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::Path;
@@ -83,13 +83,13 @@ impl ModelKind for Bigram {
         let chain = self.chain.draw(self.vocab, &context.stream)?;
         let log_p = chain.log_probabilities();
         let means = log_p.mean_axis(Axis(1)).expect("a chain has tokens").insert_axis(Axis(1));
-        let (u, values, vt) = svd((&log_p - &means).view())?;
+        let factors = svd((&log_p - &means).view())?;
         let mut w_e = Array2::zeros((config.d_vocab, config.d_model));
         let mut w_u = Array2::zeros((config.d_model, config.d_vocab));
-        for (index, value) in values.iter().enumerate().take(config.d_model) {
+        for (index, value) in factors.s.iter().enumerate().take(config.d_model) {
             let root = value.sqrt();
-            w_e.column_mut(index).assign(&u.column(index).mapv(|x| (x * root) as f32));
-            w_u.row_mut(index).assign(&vt.slice(s![index, ..]).mapv(|x| (x * root) as f32));
+            w_e.column_mut(index).assign(&factors.u.column(index).mapv(|x| (x * root) as f32));
+            w_u.row_mut(index).assign(&factors.v.column(index).mapv(|x| (x * root) as f32));
         }
         let weights = Weights { w_e, w_pos: None, blocks: Vec::new(), ln_final: None, w_u, b_u: None };
         Transformer::new(config, weights)
@@ -112,6 +112,7 @@ mod tests {
     use crate::input::{InputContext, InputKind, Markov};
     use crate::model::Keep;
     use approx::assert_abs_diff_eq;
+    use ndarray::s;
 
     fn kind(vocab: usize, d_model: Option<usize>, rank: Option<usize>) -> Bigram {
         let chain = ChainKind { name: "test".into(), sharpness: 2.0, rank };
@@ -165,7 +166,7 @@ mod tests {
         let chain = kind(16, None, None).chain(&stream()).unwrap().unwrap();
         let log_p = chain.log_probabilities();
         let wanted = &log_p - &log_p.mean_axis(Axis(1)).unwrap().insert_axis(Axis(1));
-        let (_, values, _) = svd(wanted.view()).unwrap();
+        let values = svd(wanted.view()).unwrap().s;
         for d_model in [1, 4, 10] {
             let missing = &wanted - &table(&build(&kind(16, Some(d_model), None)));
             let left: f64 = values.iter().skip(d_model).map(|value| value * value).sum();

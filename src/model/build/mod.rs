@@ -1,7 +1,6 @@
 //! Kinds of model: what `models:` of an experiment can hold.
 
 mod bigram;
-mod draw;
 mod import;
 mod random;
 pub mod wired;

@@ -3,9 +3,9 @@
 mod config;
 mod weights;
 
-use super::draw::haar;
 use super::{BuildContext, ModelKind};
 use crate::kind::Described;
+use crate::linalg::haar;
 use crate::model::{ModelConfig, Transformer, Weights};
 use crate::stream::Stream;
 use crate::tensor_file::TensorFile;

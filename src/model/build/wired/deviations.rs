@@ -3,7 +3,7 @@
 
 use super::matrices::{HeadMatrices, Matrices};
 use super::wiring::Wiring;
-use crate::model::build::draw::{gaussian, haar};
+use crate::linalg::{gaussian, haar};
 use crate::stream::Stream;
 use ndarray::Array2;
 

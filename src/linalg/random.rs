@@ -7,7 +7,7 @@ use ndarray_rand::rand::Rng;
 use ndarray_rand::rand_distr::StandardNormal;
 
 /// Independent standard normal numbers, `[rows, columns]`.
-pub(super) fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
+pub fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
     Array2::random_using((rows, columns), StandardNormal, rng)
 }
 
@@ -15,7 +15,7 @@ pub(super) fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array
 ///
 /// The QR decomposition of a Gaussian matrix, with the signs that make the diagonal of R positive: without them the
 /// distribution would depend on the sign convention of the algorithm.
-pub(super) fn haar(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
+pub fn haar(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
     let draws = gaussian(rows, columns, rng);
     let qr = Mat::from_fn(rows, columns, |row, column| draws[(row, column)]).qr();
     let (q, r) = (qr.compute_thin_Q(), qr.thin_R());

@@ -1,0 +1,600 @@
+//! Skip-trigrams of the heads of a one-layer model: a source token somewhere before, a destination token here, a token that comes out.
+//!
+//! Source: Elhage et al. 2021, "Splitting attention head terms into circuits" and "Skip-trigram 'bugs'". A head that attends from a
+//! destination token to a source token with weight `A` adds `A` times the source's row of the full OV circuit to the logits. So what
+//! a source does is a table `[destination, out]` of rank one for each head.
+
+use super::table::{log_sum_exp, map_rows, noise, softmax, tie};
+use super::weights::{Circuit, Circuits};
+use crate::linalg::{LowRank, r_factor, singular_values};
+use crate::model::HeadId;
+use crate::{Error, Result};
+use ndarray::{Array1, Array2, ArrayView1, Axis};
+use rayon::prelude::*;
+
+/// A skip-trigram of a head.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SkipTrigram {
+    /// The token that stands somewhere before.
+    pub source: usize,
+    /// The token that attends to it.
+    pub destination: usize,
+    /// The token whose logit changes.
+    pub out: usize,
+    /// Attention of the destination to the source, if every token of the vocabulary stood once before it.
+    pub attention: f64,
+    /// The source's full OV entry for `out`, minus the mean over all outs.
+    pub effect: f64,
+}
+
+/// The tokens among which skip-trigrams are looked for, ascending; all without a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Among<'a> {
+    /// Tokens that stand before.
+    pub sources: Option<&'a [usize]>,
+    /// Tokens that attend.
+    pub destinations: Option<&'a [usize]>,
+    /// Tokens that come out.
+    pub outs: Option<&'a [usize]>,
+}
+
+fn token(list: Option<&[usize]>, index: usize) -> usize {
+    list.map_or(index, |list| list[index])
+}
+
+/// The two circuits of one head over tokens, as factors.
+struct HeadTables {
+    /// Attention scores by source, then destination, `[sources, destinations]`.
+    scores: LowRank,
+    /// `ln Σ exp` of each destination's scores over all sources.
+    normalizers: Vec<f64>,
+    /// Full OV circuit, rows centred over all outs, `[sources, outs]`.
+    effects: LowRank,
+    /// Entries of `effects` below this are rounding.
+    noise: f64,
+}
+
+impl HeadTables {
+    fn new(circuits: &Circuits, id: HeadId, among: Among) -> Result<Self> {
+        let (qk, ov) = (Circuit::FullQk(id), Circuit::FullOv(id));
+        let scale = circuits.model().config().attn_scale;
+        let scores = circuits.low_rank(qk)?.select(among.destinations, None).scaled(1.0 / scale);
+        Ok(Self {
+            normalizers: map_rows(&scores, |_, row| log_sum_exp(row)),
+            scores: scores.t().select(among.sources, None),
+            effects: circuits.low_rank(ov)?.centered_rows().select(among.sources, among.outs),
+            noise: noise(circuits, ov),
+        })
+    }
+
+    /// Attention to source number `source` from each destination.
+    fn attention(&self, scores: ArrayView1<f64>) -> Vec<f64> {
+        scores.iter().zip(&self.normalizers).map(|(score, normalizer)| (score - normalizer).exp()).collect()
+    }
+
+    /// Attention to a source from each destination, and what that does to each out.
+    fn of_source(&self, source: usize) -> (Vec<f64>, Vec<f64>) {
+        let scores = self.scores.rows(source..source + 1);
+        (self.attention(scores.row(0)), self.effects.rows(source..source + 1).row(0).to_vec())
+    }
+}
+
+/// The `count` values that come first in descending order, sorted so.
+fn first_descending(values: &[f64], count: usize) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    if count < sorted.len() {
+        sorted.select_nth_unstable_by(count, |a, b| b.total_cmp(a));
+        sorted.truncate(count);
+    }
+    sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+    sorted
+}
+
+/// The `top` largest products of one of `attention`, none of which is negative, and one of `effects`, descending.
+fn largest_products(attention: &[f64], effects: &[f64], top: usize) -> Vec<f64> {
+    let descending = first_descending(attention, top);
+    // An effect that lowers a logit does so least where attention is least.
+    let negated: Vec<f64> = attention.iter().map(|value| -value).collect();
+    let ascending: Vec<f64> = first_descending(&negated, top).into_iter().map(|value| -value).collect();
+    let effects = first_descending(effects, top);
+    let (raising, lowering) = effects.split_at(effects.partition_point(|&effect| effect > 0.0));
+    let mut products = Vec::new();
+    for (effects, attention) in [(raising, &descending), (lowering, &ascending)] {
+        // The product of the i-th and the j-th has i·j − 1 that are at least as large.
+        for (i, effect) in effects.iter().enumerate() {
+            products.extend(attention.iter().take(top / (i + 1)).map(|attention| attention * effect));
+        }
+    }
+    first_descending(&products, top)
+}
+
+/// The largest product that each source has, and what chooses the `top` of all sources.
+struct Threshold {
+    /// By source.
+    largest: Vec<f64>,
+    /// The least product that is among the `top`; minus infinity if there are no more than `top`.
+    least: f64,
+    /// Products closer than this are equal.
+    tie: f64,
+}
+
+fn threshold(tables: &HeadTables, top: usize) -> Threshold {
+    let (sources, destinations) = tables.scores.dim();
+    let outs = tables.effects.dim().1;
+    let block = super::table::BLOCK;
+    let starts: Vec<usize> = (0..sources).step_by(block).collect();
+    // Of each block: each source's largest product, the largest of all, and the largest attention.
+    let blocks: Vec<(Vec<f64>, Vec<f64>, f64)> = starts
+        .par_iter()
+        .map(|&start| {
+            let rows = start..(start + block).min(sources);
+            let (scores, effects) = (tables.scores.rows(rows.clone()), tables.effects.rows(rows));
+            let (mut of_sources, mut all, mut most) = (Vec::new(), Vec::new(), 0.0f64);
+            for (scores, effects) in scores.rows().into_iter().zip(effects.rows()) {
+                let attention = tables.attention(scores);
+                let products = largest_products(&attention, &effects.to_vec(), top);
+                of_sources.push(products.first().copied().unwrap_or(f64::NEG_INFINITY));
+                most = attention.iter().copied().fold(most, f64::max);
+                all.extend(products);
+            }
+            (of_sources, first_descending(&all, top), most)
+        })
+        .collect();
+    let most = blocks.iter().map(|block| block.2).fold(0.0, f64::max);
+    let all = first_descending(&blocks.iter().flat_map(|block| block.1.iter().copied()).collect::<Vec<_>>(), top);
+    let everything = sources.saturating_mul(destinations).saturating_mul(outs) <= top;
+    let magnitude = all.iter().fold(0.0f64, |max, value| max.max(value.abs()));
+    Threshold {
+        largest: blocks.into_iter().flat_map(|block| block.0).collect(),
+        least: if everything { f64::NEG_INFINITY } else { all.last().copied().unwrap_or(f64::NEG_INFINITY) },
+        tie: tie(magnitude, tables.noise * most),
+    }
+}
+
+/// The `top` skip-trigrams of a head by attention times effect, sorted by source, destination and out; of equal ones the first.
+///
+/// Attention is the softmax of the full QK circuit (in units of scores) over all tokens of the vocabulary as sources. Found from
+/// blocks of rows: nothing of the size of the vocabulary squared is kept.
+///
+/// # Errors
+/// None that a model's own heads can cause.
+///
+/// # Panics
+/// If the model has no such head or token.
+pub fn skip_trigrams(circuits: &Circuits, id: HeadId, among: Among, top: usize) -> Result<Vec<SkipTrigram>> {
+    let tables = HeadTables::new(circuits, id, among)?;
+    let Threshold { largest, least, tie } = threshold(&tables, top);
+    let (mut above, mut equal) = (Vec::new(), Vec::new());
+    for (source, &best) in largest.iter().enumerate() {
+        let wanted = |product: f64, full: bool| product > least + tie || (!full && product >= least - tie);
+        if !wanted(best, equal.len() == top) {
+            continue;
+        }
+        let (attention, effects) = tables.of_source(source);
+        let most = effects.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        for (destination, &attention) in attention.iter().enumerate() {
+            if !wanted(attention * most, equal.len() == top) {
+                continue;
+            }
+            for (out, &effect) in effects.iter().enumerate() {
+                let product = attention * effect;
+                if !wanted(product, equal.len() == top) {
+                    continue;
+                }
+                let found = SkipTrigram {
+                    source: token(among.sources, source),
+                    destination: token(among.destinations, destination),
+                    out: token(among.outs, out),
+                    attention,
+                    effect,
+                };
+                if product > least + tie { above.push(found) } else { equal.push(found) }
+            }
+        }
+    }
+    equal.truncate(top.saturating_sub(above.len()));
+    above.extend(equal);
+    above.sort_by_key(|found| (found.source, found.destination, found.out));
+    Ok(above)
+}
+
+/// A wish: how much the logit of `out` should rise at `destination` if `source` stands before.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wish {
+    /// The token that stands somewhere before.
+    pub source: usize,
+    /// The token that attends to it.
+    pub destination: usize,
+    /// The token that should come.
+    pub out: usize,
+    /// How much its logit should rise.
+    pub value: f64,
+}
+
+/// The most destinations of one source whose cost can be found exactly.
+pub const MOST_DESTINATIONS: usize = 10;
+
+/// What so many heads can reach of a table `[destination, out]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reach {
+    /// The number of heads.
+    pub heads: usize,
+    /// The singular value that the last of them accounts for; none for no head.
+    pub singular_value: Option<f64>,
+    /// The Frobenius norm of what the best table of this rank leaves, over that of the whole (Eckart and Young); none if there is
+    /// nothing to reach.
+    pub residual: Option<f64>,
+    /// What it costs, in nats a prediction, that every destination has to share its row with those which attend with the same head.
+    pub nats: Option<f64>,
+}
+
+/// Residuals of the best approximations of rank 0, 1, …, `heads` of a matrix with these singular values, none larger than `noise`
+/// counting as nothing.
+fn reaches(mut spectrum: Vec<f64>, heads: usize, noise: f64) -> Vec<Reach> {
+    spectrum.resize(spectrum.len().max(heads), 0.0);
+    // Summed from the small end, so that what is left does not drown in what is there.
+    let mut left = vec![0.0];
+    left.extend(spectrum.iter().rev().scan(0.0, |sum, value| {
+        *sum += value * value;
+        Some(*sum)
+    }));
+    left.reverse();
+    let whole = left[0].sqrt();
+    (0..=heads)
+        .map(|heads| Reach {
+            heads,
+            singular_value: heads.checked_sub(1).map(|index| spectrum[index]),
+            residual: (whole > noise).then(|| left[heads].sqrt() / whole),
+            nats: None,
+        })
+        .collect()
+}
+
+/// What a set of heads does together for each source: their tables `[destination, out]`, each of rank one, added up.
+pub struct Together {
+    heads: Vec<HeadTables>,
+}
+
+impl Together {
+    /// The tables of `heads`, for these sources.
+    ///
+    /// # Errors
+    /// None that a model's own heads can cause.
+    ///
+    /// # Panics
+    /// If the model has no such head or token.
+    pub fn new(circuits: &Circuits, heads: &[HeadId], sources: Option<&[usize]>) -> Result<Self> {
+        let among = Among { sources, ..Among::default() };
+        Ok(Self { heads: heads.iter().map(|&id| HeadTables::new(circuits, id, among)).collect::<Result<_>>()? })
+    }
+
+    /// The table of source number `source`, rows centred over the outs.
+    fn table(&self, source: usize, d_vocab: usize) -> Result<LowRank> {
+        let (mut attention, mut effects) = (Array2::zeros((d_vocab, 0)), Array2::zeros((0, d_vocab)));
+        for head in &self.heads {
+            let (a, e) = head.of_source(source);
+            attention.push_column(Array1::from(a).view()).map_err(|error| Error::invalid(error.to_string()))?;
+            effects.push_row(Array1::from(e).view()).map_err(|error| Error::invalid(error.to_string()))?;
+        }
+        LowRank::new(attention, effects)
+    }
+
+    /// For each of `sources` sources: how many of the heads its table needs, whatever they want.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if a decomposition does not converge.
+    pub fn reaches(&self, sources: usize, d_vocab: usize) -> Result<Vec<Vec<Reach>>> {
+        let noise = self.heads.iter().map(|head| head.noise).fold(0.0, f64::max) * d_vocab as f64;
+        let of_source = |source| Ok(reaches(self.table(source, d_vocab)?.singular_values()?, self.heads.len(), noise));
+        (0..sources).into_par_iter().map(of_source).collect()
+    }
+}
+
+/// The wishes of one source, as rows of logits.
+struct Target {
+    source: usize,
+    destinations: Vec<usize>,
+    /// `[destinations, V]`
+    logits: Array2<f64>,
+}
+
+fn targets(wishes: &[Wish], d_vocab: usize) -> Vec<Target> {
+    let mut sources: Vec<usize> = wishes.iter().map(|wish| wish.source).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+        .into_iter()
+        .map(|source| {
+            let of_source: Vec<_> = wishes.iter().filter(|wish| wish.source == source).collect();
+            let mut destinations: Vec<usize> = of_source.iter().map(|wish| wish.destination).collect();
+            destinations.sort_unstable();
+            destinations.dedup();
+            let mut logits = Array2::zeros((destinations.len(), d_vocab));
+            for wish in of_source {
+                let row = destinations.partition_point(|&destination| destination < wish.destination);
+                logits[(row, wish.out)] = wish.value;
+            }
+            Target { source, destinations, logits }
+        })
+        .collect()
+}
+
+fn centered(rows: &Array2<f64>) -> Array2<f64> {
+    match rows.mean_axis(Axis(1)) {
+        Some(mean) => rows - &mean.insert_axis(Axis(1)),
+        None => rows.clone(),
+    }
+}
+
+/// `KL(p ‖ q)` in nats.
+fn divergence(p: ArrayView1<f64>, q: ArrayView1<f64>) -> f64 {
+    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q).ln()).sum()
+}
+
+/// The least cost in nats, mean over the rows of `wanted` (distributions), with 0, 1, … heads, up to as many as there are rows.
+///
+/// Every row is served by one head, which says the same to all its rows, or by none, which says that all outs are alike. What a head
+/// says best to several rows is the mean of their distributions. The least over all ways to divide the rows.
+fn costs(wanted: &Array2<f64>) -> Vec<f64> {
+    let (count, outs) = wanted.dim();
+    let sets = 1usize << count;
+    let members = |set: usize| (0..count).filter(move |row| set >> row & 1 == 1);
+    let cost = |set: usize, said: ArrayView1<f64>| members(set).map(|row| divergence(wanted.row(row), said)).sum::<f64>();
+    let alike = Array1::from_elem(outs, 1.0 / outs as f64);
+    let of_head: Vec<f64> = (0..sets)
+        .map(|set| {
+            let mut mean = Array1::<f64>::zeros(outs);
+            members(set).for_each(|row| mean += &wanted.row(row));
+            mean /= (set.count_ones() as f64).max(1.0);
+            cost(set, mean.view())
+        })
+        .collect();
+    let mut least: Vec<f64> = (0..sets).map(|set| cost(set, alike.view())).collect();
+    let mut all = vec![least[sets - 1]];
+    for _ in 0..count {
+        let with_one_less = least.clone();
+        for (set, place) in least.iter_mut().enumerate() {
+            // Every subset of the set.
+            let mut served = set;
+            while served > 0 {
+                *place = place.min(of_head[served] + with_one_less[set & !served]);
+                served = (served - 1) & set;
+            }
+        }
+        all.push(least[sets - 1]);
+    }
+    all.into_iter().map(|cost| cost.max(0.0) / count as f64).collect()
+}
+
+/// What is known of one source's wishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wished {
+    /// The source.
+    pub source: usize,
+    /// What 0, 1, … heads can reach.
+    pub reachable: Vec<Reach>,
+    /// What the heads of the model reach; their number is all of them.
+    pub reached: Reach,
+}
+
+/// How near heads can come to what is wished of them, source by source, and how near `heads` do.
+///
+/// # Errors
+/// [`Error::Invalid`] if a decomposition does not converge.
+///
+/// # Panics
+/// If the model has no such head or token, or a source has more than [`MOST_DESTINATIONS`] destinations.
+pub fn wished(circuits: &Circuits, heads: &[HeadId], wishes: &[Wish]) -> Result<Vec<Wished>> {
+    let d_vocab = circuits.model().config().d_vocab;
+    let targets = targets(wishes, d_vocab);
+    let sources: Vec<usize> = targets.iter().map(|target| target.source).collect();
+    let together = Together::new(circuits, heads, Some(&sources))?;
+    let of_target = |(index, target): (usize, &Target)| {
+        let logits = centered(&target.logits);
+        let mut wanted = Array2::zeros(logits.dim());
+        for (mut row, logits) in wanted.rows_mut().into_iter().zip(logits.rows()) {
+            row.assign(&softmax(logits));
+        }
+        let spectrum = singular_values(r_factor(logits.t()).view())?;
+        let mut reachable = reaches(spectrum, target.destinations.len(), 0.0);
+        for (reach, nats) in reachable.iter_mut().zip(costs(&wanted)) {
+            reach.nats = Some(nats);
+        }
+        let does = together.table(index, d_vocab)?.select(Some(&target.destinations), None).dense();
+        let norm = |m: &Array2<f64>| m.iter().map(|value| value * value).sum::<f64>().sqrt();
+        let whole = norm(&logits);
+        let rows = wanted.rows().into_iter().zip(does.rows());
+        let nats = rows.map(|(wanted, does)| divergence(wanted, softmax(does).view())).sum::<f64>();
+        let reached = Reach {
+            heads: heads.len(),
+            singular_value: None,
+            residual: (whole > 0.0).then(|| norm(&(&logits - &does)) / whole),
+            nats: Some(nats.max(0.0) / target.destinations.len() as f64),
+        };
+        Ok(Wished { source: target.source, reachable, reached })
+    };
+    targets.iter().enumerate().map(of_target).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::TokenBatch;
+    use crate::circuit::testing::model;
+    use crate::circuit::weights::Circuit;
+    use crate::model::{Keep, Transformer};
+    use ndarray::{array, s};
+    use serde_json::json;
+
+    fn one_layer(heads: usize, vocab: usize) -> Transformer {
+        let shape = json!({ "layers": 1, "heads": heads, "d_model": 8, "d_head": 3, "vocab": vocab, "context": vocab });
+        let random = model("random", shape);
+        // Large enough that attention is far from uniform, and without positions.
+        let mut weights = random.to_weights();
+        weights.w_pos = None;
+        weights.w_e *= 4.0;
+        let config = crate::model::ModelConfig { positions: crate::model::Positions::None, ..random.config().clone() };
+        Transformer::new(config, weights).unwrap()
+    }
+
+    fn by_brute_force(model: &Transformer, id: HeadId) -> Vec<SkipTrigram> {
+        let circuits = Circuits::new(model);
+        let scores = circuits.low_rank(Circuit::FullQk(id)).unwrap().dense() / model.config().attn_scale;
+        let effects = centered(&circuits.low_rank(Circuit::FullOv(id)).unwrap().dense());
+        let vocab = model.config().d_vocab;
+        let mut all = Vec::new();
+        for source in 0..vocab {
+            for destination in 0..vocab {
+                for out in 0..vocab {
+                    let attention = softmax(scores.row(destination))[source];
+                    all.push(SkipTrigram { source, destination, out, attention, effect: effects[(source, out)] });
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_largest_are_those_of_the_whole_table() {
+        let vocab = 7;
+        let model = one_layer(1, vocab);
+        let id = HeadId::new(0, 0);
+        let mut all = by_brute_force(&model, id);
+        all.sort_by(|a, b| (b.attention * b.effect).total_cmp(&(a.attention * a.effect)));
+        let circuits = Circuits::new(&model);
+        let product = |t: &SkipTrigram| t.attention * t.effect;
+        let mut sharp = 0;
+        for top in (1..=all.len()).step_by(9).chain([all.len(), all.len() + 3]) {
+            let found = skip_trigrams(&circuits, id, Among::default(), top).unwrap();
+            assert!(found.is_sorted_by_key(|t| (t.source, t.destination, t.out)));
+            assert_eq!(found.len(), top.min(all.len()));
+            let mut products: Vec<f64> = found.iter().map(product).collect();
+            products.sort_by(|a, b| b.total_cmp(a));
+            // Which of those that count as equal are taken is tested elsewhere.
+            let rounding = 1e-4 * product(&all[0]);
+            for (found, expected) in products.iter().zip(&all) {
+                assert!((found - product(expected)).abs() < rounding, "{top}: {found} {expected:?}");
+            }
+            if all.get(top).is_some_and(|next| product(&all[top - 1]) - product(next) > rounding) {
+                sharp += 1;
+                let mut expected = all[..top].to_vec();
+                expected.sort_by_key(|t| (t.source, t.destination, t.out));
+                for (found, expected) in found.iter().zip(&expected) {
+                    let key = |t: &SkipTrigram| (t.source, t.destination, t.out);
+                    assert_eq!(key(found), key(expected), "{top}");
+                    assert!((product(found) - product(expected)).abs() < 1e-12);
+                }
+            }
+        }
+        assert!(sharp > 20, "{sharp}");
+        // Some of the least lower a logit, so that both signs were in the game.
+        assert!(all[0].effect > 0.0 && all.last().unwrap().effect < 0.0);
+    }
+
+    #[test]
+    fn restrictions_filter_and_change_no_number() {
+        let model = one_layer(1, 6);
+        let id = HeadId::new(0, 0);
+        let (sources, destinations, outs) = ([1, 4], [0, 2, 5], [3]);
+        let among = Among { sources: Some(&sources), destinations: Some(&destinations), outs: Some(&outs) };
+        let found = skip_trigrams(&Circuits::new(&model), id, among, 100).unwrap();
+        let expected: Vec<_> = by_brute_force(&model, id)
+            .into_iter()
+            .filter(|t| sources.contains(&t.source) && destinations.contains(&t.destination) && outs.contains(&t.out))
+            .collect();
+        assert_eq!(found.len(), 6);
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!((found.source, found.destination, found.out), (expected.source, expected.destination, expected.out));
+            assert!((found.attention - expected.attention).abs() < 1e-12 && (found.effect - expected.effect).abs() < 1e-12);
+        }
+    }
+
+    /// Where every token stands once, the direct path and all skip-trigrams of the last token are its logits.
+    #[test]
+    fn skip_trigrams_add_up_to_the_logits() {
+        let vocab = 6;
+        let model = one_layer(3, vocab);
+        let circuits = Circuits::new(&model);
+        let direct = centered(&circuits.low_rank(Circuit::Direct).unwrap().dense());
+        for destination in 0..vocab {
+            let others = (0..vocab).filter(|&token| token != destination);
+            let tokens: Vec<u32> = others.chain([destination]).map(|token| token as u32).collect();
+            let batch = TokenBatch::new(Array2::from_shape_vec((1, vocab), tokens).unwrap(), None).unwrap();
+            let logits = model.run(&batch, Keep { logits: true, ..Keep::NOTHING }).unwrap().logits.unwrap();
+            let last = centered(&logits.slice(s![0, vocab - 1.., ..]).mapv(f64::from));
+            let mut sum = direct.row(destination).to_owned();
+            for id in model.config().heads() {
+                let here = [destination];
+                let among = Among { destinations: Some(&here), ..Among::default() };
+                for found in skip_trigrams(&circuits, id, among, vocab * vocab).unwrap() {
+                    sum[found.out] += found.attention * found.effect;
+                }
+            }
+            let error = (&sum - &last.row(0)).iter().fold(0.0f64, |max, value| max.max(value.abs()));
+            assert!(error < 1e-4 * last.iter().fold(0.0f64, |max, value| max.max(value.abs())), "{destination}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_rank_of_a_source_is_that_of_its_table() {
+        let vocab = 6;
+        let model = one_layer(3, vocab);
+        let circuits = Circuits::new(&model);
+        let heads: Vec<_> = model.config().heads().collect();
+        let found = Together::new(&circuits, &heads, None).unwrap().reaches(vocab, vocab).unwrap();
+        for source in 0..vocab {
+            let mut table = Array2::zeros((vocab, vocab));
+            for &id in &heads {
+                for t in by_brute_force(&model, id).iter().filter(|t| t.source == source) {
+                    table[(t.destination, t.out)] += t.attention * t.effect;
+                }
+            }
+            let spectrum = singular_values(table.view()).unwrap();
+            let norm = table.iter().map(|v| v * v).sum::<f64>().sqrt();
+            assert_eq!(found[source].len(), heads.len() + 1);
+            for (heads, reach) in found[source].iter().enumerate() {
+                let left = spectrum[heads..].iter().map(|v| v * v).sum::<f64>().sqrt() / norm;
+                assert!((reach.residual.unwrap() - left).abs() < 1e-9, "{source} {heads}");
+                assert!(heads == 0 || (reach.singular_value.unwrap() - spectrum[heads - 1]).abs() < 1e-9 * norm);
+            }
+            assert_eq!(found[source].last().unwrap().residual, Some(0.0));
+        }
+    }
+
+    /// Two destinations that want different things: with one head the best is half and half, which costs ln 2; with none it costs all
+    /// that is known.
+    #[test]
+    fn one_head_for_two_wishes_costs_a_coin_toss() {
+        let wanted = array![[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]];
+        let found = costs(&wanted);
+        for (found, expected) in found.iter().zip([4f64.ln(), 2f64.ln(), 0.0]) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        // One head for the two destinations that agree leaves the third alone, which costs less than one head for all three.
+        let found = costs(&array![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
+        assert!((found[1] - 3f64.ln() / 3.0).abs() < 1e-12, "{found:?}");
+        assert!(found[2].abs() < 1e-12 && found[3].abs() < 1e-12);
+    }
+
+    #[test]
+    fn wishes_that_the_model_fulfils_leave_nothing() {
+        let model = one_layer(2, 6);
+        let circuits = Circuits::new(&model);
+        let heads: Vec<_> = model.config().heads().collect();
+        let wishes: Vec<Wish> = [1, 3]
+            .into_iter()
+            .flat_map(|destination| {
+                let together = Together::new(&circuits, &heads, None).unwrap();
+                let row = together.table(2, 6).unwrap().dense().row(destination).to_vec();
+                row.into_iter().enumerate().map(move |(out, value)| Wish { source: 2, destination, out, value })
+            })
+            .collect();
+        let found = wished(&circuits, &heads, &wishes).unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].reached.residual.unwrap() < 1e-12 && found[0].reached.nats.unwrap() < 1e-12);
+        let last = found[0].reachable.last().unwrap();
+        assert!(last.residual.unwrap() < 1e-12 && last.nats.unwrap() < 1e-12);
+        let nats: Vec<_> = found[0].reachable.iter().map(|reach| reach.nats.unwrap()).collect();
+        assert!(nats.is_sorted_by(|a, b| a >= b) && nats[0] > 0.0);
+    }
+}
