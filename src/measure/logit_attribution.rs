@@ -13,7 +13,7 @@ use serde::Deserialize;
 /// What each component contributes to the logit of the token that follows, directly and through no other head.
 ///
 /// `component` is `embed`, `position` (with standard positions), each head (`0.3`, its `b_V` included), and `bias` (each `b_O` and
-/// what the unembedding adds; only where the model has biases). `value` is the mean contribution over sequences and positions, and
+/// what the unembedding adds; only where the model has biases other than zero). `value` is the mean contribution over sequences and positions, and
 /// the components sum to the mean logit. `above_mean` is the same less the mean contribution to the logits of all tokens: a number
 /// added to all logits alike changes no prediction. With LayerNorm, the last one's scale is held at its value in the run; its
 /// centring and its weight are applied to each component, its bias belongs to `bias`.

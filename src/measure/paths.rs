@@ -18,7 +18,7 @@ const MOST_PATHS: u128 = 20_000;
 /// The model is run once. Its attention patterns are held as they are in that run (with LayerNorm, so are the scales), which leaves a
 /// linear map, and its logits are exactly the sum over the paths (Elhage et al. 2021). `path` is `direct` (tokens and positions,
 /// through no head), `0.1`, `0.1>1.2` (a virtual head), …; `order` is its number of heads. Further rows, whose `order` is null:
-/// `bias` (where the model has biases: all that they contribute, and what later heads carry on of it), `rest` (with `max_order`: all
+/// `bias` (where the model has biases other than zero: all that they contribute, and what later heads carry on of it), `rest` (with `max_order`: all
 /// longer paths), `residual` (what rounding leaves of the model's logits less the sum of all other rows).
 ///
 /// `logit` is the mean contribution to the logit of the token that follows; the rows sum to the model's mean logit. `loss_change` is

@@ -14,7 +14,7 @@ use serde::Deserialize;
 ///
 /// The score of a head before softmax is bilinear in what stands in the stream at the destination (the query) and at the source (the
 /// key). The stream is a sum: the token embedding (`embed`), positions (`position`), what each head of an earlier layer wrote (`0.3`,
-/// all of its output: from layer 2 on that contains what still earlier heads wrote), and biases (`bias`, where the model has any). So
+/// all of its output: from layer 2 on that contains what still earlier heads wrote), and biases (`bias`, where the model has any that are not zero). So
 /// the score is a sum over pairs, `query_path` and `key_path` (Elhage et al. 2021). A head as `key_path` is K-composition, as
 /// `query_path` Q-composition. Rotary positions turn queries and keys and are no source; with LayerNorm the scales are held at
 /// their values in the run.

@@ -70,10 +70,13 @@ impl<'a> Frozen<'a> {
         self.model
     }
 
-    /// Whether the model has any bias, that of a LayerNorm included.
+    /// Whether the model has any bias that is not zero, those of LayerNorms included.
     pub fn has_bias(&self) -> bool {
-        let layers = self.layers.iter().any(|layer| layer.b.is_some());
-        layers || self.unembed.b.is_some() || self.model.blocks.iter().any(|block| block.b_o.is_some())
+        let model = self.model;
+        let norms = model.blocks.iter().filter_map(|block| block.ln.as_ref()).chain(&model.ln_final);
+        let biases = model.blocks.iter().flat_map(|block| [&block.b_qkv, &block.b_o]);
+        let mut all = norms.map(|ln| &ln.b).chain(biases.flatten()).chain(&model.b_u);
+        all.any(|bias| bias.iter().any(|&v| v != 0.0))
     }
 
     /// `b_O` of a layer, `[d]`.

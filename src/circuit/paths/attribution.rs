@@ -79,7 +79,7 @@ fn row_means(w: ArrayView2<f32>) -> Array1<f32> {
 ///
 /// With LayerNorm: behind the last one, its scale held at its value in the run; centred, and multiplied by its weight. The parts sum
 /// to the logit. In the order of [`Component`]; [`Component::Position`] only with standard positions, [`Component::Bias`] only if
-/// the model has any.
+/// the model has any that are not zero.
 ///
 /// # Errors
 /// If the model cannot read the batch.

@@ -66,7 +66,7 @@ struct Sums {
 /// held at their values in the run.
 ///
 /// The paths form a tree that is walked depth-first; what a path writes is computed from what its beginning writes, and no more
-/// streams are alive than the longest path has heads. [`Part::Bias`] is there only if the model has biases, [`Part::Rest`] only if
+/// streams are alive than the longest path has heads. [`Part::Bias`] is there only if the model has biases other than zero, [`Part::Rest`] only if
 /// there are paths beyond `max_order`.
 ///
 /// # Errors
