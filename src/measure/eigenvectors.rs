@@ -151,3 +151,15 @@ impl Measure for Eigenvectors {
         )?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heaviest_tokens_come_first_and_nearly_equal_ones_by_number() {
+        let weights = ndarray::array![0.2, -0.4, 0.1 + 1e-9, 0.1, 0.2 + 1e-9];
+        assert_eq!(heaviest(&weights, 4), [1, 0, 4, 2]);
+        assert_eq!(heaviest(&weights, 9), [1, 0, 4, 2, 3]);
+    }
+}
