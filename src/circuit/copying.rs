@@ -140,7 +140,7 @@ pub fn diagonal(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percen
     let ties = sizes.mapv(|size| (TIE * (size / (vocab as f64).sqrt()).max(least)) as f32);
     let places = (top_percent / 100.0 * vocab as f64).max(1.0);
 
-    const BLOCK: usize = 32;
+    const BLOCK: usize = 128;
     let left = left.mapv(|v| v as f32);
     let (mut rank, mut share) = (0.0, 0.0);
     for (block, start) in left.axis_chunks_iter(Axis(0), BLOCK).zip((0..).step_by(BLOCK)) {
@@ -160,15 +160,16 @@ pub fn diagonal(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percen
 /// here and half there.
 fn places_above(row: &[f32], own: usize, tie: f32) -> (f64, f64) {
     let value = row[own];
-    let (low, high) = (value - tie, value + tie);
+    // Neither may be the value itself, where the tie is lost in its digits.
+    let (low, high) = ((value - tie).min(value.next_down()), (value + tie).max(value.next_up()));
     let mut above = 0u32;
     let mut not_below = 0u32;
     for &other in row {
-        above += u32::from(other >= high);
-        not_below += u32::from(other > low);
+        // Wrapping, since a check for overflow keeps the loop from being vectorised; a row has fewer entries than that.
+        above = above.wrapping_add(u32::from(other >= high));
+        not_below = not_below.wrapping_add(u32::from(other > low));
     }
-    // The entry itself is not below; it is above where the tie is lost in its digits.
-    above -= u32::from(value >= high);
+    // The entry itself is not below.
     if not_below <= above + 1 {
         return (f64::from(above), 0.0);
     }
@@ -178,7 +179,7 @@ fn places_above(row: &[f32], own: usize, tie: f32) -> (f64, f64) {
             continue;
         }
         // From −1, below, to 1, above.
-        let place = if tie > 0.0 { f64::from((other - value) / tie).min(1.0) } else { f64::from(u8::from(other > value)) };
+        let place = f64::from((other - value) / tie.max(f32::MIN_POSITIVE)).clamp(-1.0, 1.0);
         sure += place.max(0.0);
         tied += 1.0 - place.abs();
     }
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(places_above(&[0.875, 1.0, 0.0], 1, 0.25), (0.0, 0.5));
         assert_eq!(places_above(&[0.0; 5], 2, 1e-9), (0.0, 4.0));
         // A tie that is lost in the digits of the entry.
-        assert_eq!(places_above(&[1e9, 1e9, 0.0], 1, 1e-9), (1.0, 0.0));
+        assert_eq!(places_above(&[1e9, 1e9, 0.0], 1, 1e-9), (0.0, 1.0));
     }
 
     #[test]

@@ -93,8 +93,8 @@ impl Measure for Copying {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        // A block of 32 rows, what is multiplied for it, and the rows' left factor.
-        let row = model.d_vocab.saturating_mul(model.d_head.saturating_add(32)).saturating_mul(size_of::<f32>());
+        // A block of 128 rows, what is multiplied for it, and the rows' left factor.
+        let row = model.d_vocab.saturating_mul(model.d_head.saturating_add(128)).saturating_mul(size_of::<f32>());
         let left = self.tokens.min(model.d_vocab).saturating_mul(model.d_model.saturating_add(model.d_head));
         let of_thread = row.saturating_add(left.saturating_mul(2 * size_of::<f64>()));
         let bytes = circuits::bytes(model).saturating_add(of_thread.saturating_mul(rayon::current_num_threads()));
