@@ -116,7 +116,6 @@ mod tests {
     use crate::model::Keep;
     use crate::stream::Stream;
     use approx::assert_abs_diff_eq;
-    use ndarray::s;
     use ndarray::{Array2, Axis, s};
 
     fn kind(vocab: usize, d_model: Option<usize>, rank: Option<usize>) -> Bigram {
