@@ -3,6 +3,7 @@
 //! The next token depends on the present one alone. So a model without layers can be the chain exactly, and no model of any size
 //! loses less than the chain's entropy rate. An input of kind `markov` draws from a chain, a model of kind `bigram` is one.
 
+use crate::linalg::svd;
 use crate::stream::Stream;
 use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
@@ -174,6 +175,24 @@ impl Chain {
         let log_q = log_softmax(logits.to_owned());
         let rows = (&self.log_p.mapv(f64::exp) * &log_q).sum_axis(Axis(1));
         -self.stationary().dot(&rows)
+    }
+
+    /// Two factors of the chain's table, `[V, width]` and `[width, V]`: of all products of that inner size the one nearest in mean
+    /// square to ln p(b | a) with each row's mean taken off. They are the largest terms of its singular value decomposition, the
+    /// root of a singular value on either side; what is wider than V is zero.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the decomposition does not converge.
+    pub fn factors(&self, width: usize) -> Result<(Array2<f64>, Array2<f64>)> {
+        let means = self.log_p.mean_axis(Axis(1)).expect("a chain has tokens").insert_axis(Axis(1));
+        let terms = svd((&self.log_p - &means).view())?;
+        let mut present = Array2::zeros((self.tokens(), width));
+        let mut next = Array2::zeros((width, self.tokens()));
+        for (index, value) in terms.s.iter().enumerate().take(width) {
+            present.column_mut(index).assign(&(&terms.u.column(index) * value.sqrt()));
+            next.row_mut(index).assign(&(&terms.v.column(index) * value.sqrt()));
+        }
+        Ok((present, next))
     }
 
     /// How sequences are drawn.

@@ -6,8 +6,8 @@
 //! | --- | --- |
 //! | [`error`], [`stream`], [mod@kind] | errors, named random streams, registries of what a YAML file can name |
 //! | [`batch`] | token sequences, as models read them |
-//! | [`chain`] | bigram chains: a language of which everything is known |
 //! | [`linalg`] | low-rank products and decompositions |
+//! | [`chain`] | bigram chains: a language of which everything is known |
 //! | [`model`] | configuration, weights, forward pass with cache; [`model::build`] makes models |
 //! | [`input`] | where token sequences come from |
 //! | [`circuit`] | the mathematics on weights and caches: composition, head scores, ablation |

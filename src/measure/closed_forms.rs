@@ -1,6 +1,6 @@
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
 use super::{Cost, Measure, Subject};
-use crate::circuit::closed_forms::{ClosedForm, of_initialisation, of_wiring};
+use crate::circuit::closed_forms::{ClosedForm, of_chain, of_initialisation, of_wiring};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::ModelConfig;
@@ -10,9 +10,9 @@ use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What theory says of a wired or a random model: numbers to be joined with those that were measured.
+/// What theory says of a wired, a random or a bigram model: numbers to be joined with those that were measured.
 ///
-/// They come from how the model was made (the layout and the heads of a wiring, the distribution of random weights), never from its
+/// They come from how the model was made (the layout and the heads of a wiring, the distribution of random weights, a chain), never from its
 /// weights. An imported model has no rows, and neither has a wired one with `noise`, `compress` or `distractors`; `rotate` changes
 /// nothing. `expected` is the number, `tolerance` how far a measured one may be from it: rounding, and what a sharpness that
 /// is not infinite leaves open. `layer` and `head` are the head, of a pair the one that reads; `from_layer` and `from_head` the one
@@ -31,6 +31,10 @@ use serde::Deserialize;
 ///
 /// Of Gaussian weights: `composition_square_q`, `_k`, `_v`: 1/d, the mean square of all composition scores of a model. `copying`,
 /// `matching`: 0. `random_loss`: ln V, on random tokens. Their tolerances are about four standard deviations, for one model.
+///
+/// Of a bigram model, in nats, as means over an endless text of its chain: `bigram_loss`: its loss, with the table cut off to `d_model`.
+/// `entropy_rate`: the least that any model can lose. `unigram_entropy`: the loss of a model that knows only how frequent tokens are.
+/// How far a loss on so and so many tokens is off is not in the tolerance.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClosedForms {
@@ -85,7 +89,7 @@ impl Measure for ClosedForms {
         let pairs = heads.saturating_mul(heads) / 2;
         let keys = self.keys.as_ref().map_or(model.n_ctx, Vec::len);
         // The most that a wiring can have; entries of maps are few for each coordinate of the stream.
-        let rows = pairs.saturating_mul(9).saturating_add(heads.saturating_mul(3 + 2 * keys)).saturating_add(1);
+        let rows = pairs.saturating_mul(9).saturating_add(heads.saturating_mul(3 + 2 * keys)).saturating_add(3);
         let entries = heads.saturating_mul(4).saturating_mul(model.d_model + model.n_ctx);
         Cost { rows, bytes: entries.saturating_mul(64).saturating_add(rows.saturating_mul(size_of::<ClosedForm>())) }
     }
@@ -98,6 +102,7 @@ impl Measure for ClosedForms {
             Theory::Nothing => Vec::new(),
             Theory::Wiring(wiring) => of_wiring(&wiring, config, &self.keys(config))?,
             Theory::Initialisation(init) => of_initialisation(&init, config),
+            Theory::Chain(cut) => of_chain(&cut.chain.draw(cut.tokens, &subject.stream)?, cut.width)?,
         };
         let number = |of: fn(&ClosedForm) -> Option<usize>| forms.iter().map(|f| of(f).map(integer)).collect::<Vec<_>>();
         Ok(df!(

@@ -2,12 +2,13 @@
 //!
 //! A wired model is counted in its layout: its maps send one-hot vectors to one-hot vectors, so that norms are roots of numbers of
 //! dimensions, and products of maps are counted as well ([`of_wiring`]). For independent Gaussian weights the expectations are
-//! known ([`of_initialisation`]). Neither looks at a weight.
+//! known ([`of_initialisation`]). Of a bigram chain everything is known ([`of_chain`]). None of them looks at a weight.
 
 mod attention;
 mod one_hot;
 
 use crate::Result;
+use crate::chain::Chain;
 use crate::circuit::composition::Channel;
 use crate::model::build::Initialisation;
 use crate::model::build::wired::{OUTPUT, TOKEN, WiredHead, Wiring};
@@ -28,8 +29,12 @@ pub enum Quantity {
     Composition(Channel),
     /// Mean square of the composition scores of all pairs through a channel.
     CompositionSquare(Channel),
+    /// Mean loss, in an endless text of its chain, of the bigram table that a model without layers is.
+    BigramLoss,
     /// `Σ Re λ / Σ |λ|` of a head's full OV circuit.
     Copying,
+    /// Mean entropy of the next token of a chain: the least mean loss that any model can have.
+    EntropyRate,
     /// Loss while every head rests.
     LossAtRest,
     /// `Σ Re λ / Σ |λ|` of a pair's K-composition term over tokens.
@@ -40,6 +45,8 @@ pub enum Quantity {
     RandomLoss,
     /// Loss where a head attends to right answers alone.
     SaturatedLoss,
+    /// Entropy of the tokens of a chain: the loss of a model that knows how frequent each is, and does not look.
+    UnigramEntropy,
     /// `Σ Re λ / Σ |λ|` of the full OV circuit of a virtual head.
     VirtualCopying,
 }
@@ -54,6 +61,9 @@ impl Quantity {
             Self::AttentionOnTarget => "attention_on_target".to_string(),
             Self::Composition(channel) => of("composition", channel),
             Self::CompositionSquare(channel) => of("composition_square", channel),
+            Self::BigramLoss => "bigram_loss".to_string(),
+            Self::EntropyRate => "entropy_rate".to_string(),
+            Self::UnigramEntropy => "unigram_entropy".to_string(),
             Self::Copying => "copying".to_string(),
             Self::LossAtRest => "loss_at_rest".to_string(),
             Self::Matching => "matching".to_string(),
@@ -227,6 +237,23 @@ fn loss_at_rest(heads: &[Mapped], looks: &[Option<Looks>], config: &ModelConfig)
     }
     let writes = heads.iter().any(|head| head.head.to == OUTPUT);
     writes.then(|| ClosedForm::new(Quantity::LossAtRest, (config.d_vocab as f64).ln(), tolerance))
+}
+
+/// What theory says of a model without layers that is a bigram chain cut off to the width of its stream; sorted by quantity.
+///
+/// Means over an endless text. On a text of `m` tokens a measured loss is off by the standard deviation of the loss of one token
+/// (about 1 nat) over √m; the tolerance is that of single precision alone.
+///
+/// # Errors
+/// If a decomposition does not converge.
+pub fn of_chain(chain: &Chain, width: usize) -> Result<Vec<ClosedForm>> {
+    let (present, next) = chain.factors(width)?;
+    let numbers = [
+        (Quantity::BigramLoss, chain.mean_loss(present.dot(&next).view())),
+        (Quantity::EntropyRate, chain.entropy_rate()),
+        (Quantity::UnigramEntropy, chain.unigram_entropy()),
+    ];
+    Ok(numbers.into_iter().map(|(quantity, expected)| ClosedForm::new(quantity, expected, RUN_TOLERANCE)).collect())
 }
 
 /// What theory says of independent Gaussian weights; sorted by quantity, then by heads.

@@ -1,13 +1,10 @@
 //! Models without layers that are a bigram chain.
 
-use super::{BuildContext, ModelKind, checked};
-use crate::chain::{Chain, ChainKind};
+use super::{BuildContext, ModelKind, Theory, checked};
+use crate::chain::ChainKind;
 use crate::kind::Described;
-use crate::linalg::svd;
 use crate::model::{ModelConfig, Normalization, Positions, Transformer, Weights};
-use crate::stream::Stream;
 use crate::{Error, Result};
-use ndarray::{Array2, Axis};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::Path;
@@ -81,16 +78,8 @@ impl ModelKind for Bigram {
     fn build(&self, context: &BuildContext) -> Result<Transformer> {
         let config = self.model_config()?;
         let chain = self.chain.draw(self.vocab, &context.stream)?;
-        let log_p = chain.log_probabilities();
-        let means = log_p.mean_axis(Axis(1)).expect("a chain has tokens").insert_axis(Axis(1));
-        let factors = svd((&log_p - &means).view())?;
-        let mut w_e = Array2::zeros((config.d_vocab, config.d_model));
-        let mut w_u = Array2::zeros((config.d_model, config.d_vocab));
-        for (index, value) in factors.s.iter().enumerate().take(config.d_model) {
-            let root = value.sqrt();
-            w_e.column_mut(index).assign(&factors.u.column(index).mapv(|x| (x * root) as f32));
-            w_u.row_mut(index).assign(&factors.v.column(index).mapv(|x| (x * root) as f32));
-        }
+        let (present, next) = chain.factors(config.d_model)?;
+        let (w_e, w_u) = (present.mapv(|x| x as f32), next.mapv(|x| x as f32));
         let weights = Weights { w_e, w_pos: None, blocks: Vec::new(), ln_final: None, w_u, b_u: None };
         Transformer::new(config, weights)
     }
@@ -100,19 +89,34 @@ impl ModelKind for Bigram {
         false
     }
 
-    fn chain(&self, stream: &Stream) -> Result<Option<Chain>> {
-        self.chain.draw(self.vocab, stream).map(Some)
+    fn theory(&self) -> Result<Theory> {
+        let config = self.model_config()?;
+        Ok(Theory::Chain(CutChain { chain: self.chain.clone(), tokens: self.vocab, width: config.d_model }))
     }
+}
+
+/// A bigram chain as a model without layers knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CutChain {
+    /// The chain.
+    pub chain: ChainKind,
+    /// Its number of tokens.
+    pub tokens: usize,
+    /// The width of the stream, at which the table is cut off.
+    pub width: usize,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::Chain;
     use crate::circuit::loss::loss;
     use crate::input::{InputContext, InputKind, Markov};
+    use crate::linalg::svd;
     use crate::model::Keep;
+    use crate::stream::Stream;
     use approx::assert_abs_diff_eq;
-    use ndarray::s;
+    use ndarray::{Array2, Axis, s};
 
     fn kind(vocab: usize, d_model: Option<usize>, rank: Option<usize>) -> Bigram {
         let chain = ChainKind { name: "test".into(), sharpness: 2.0, rank };
@@ -121,6 +125,10 @@ mod tests {
 
     fn stream() -> Stream {
         Stream::new(4)
+    }
+
+    fn chain(kind: &Bigram) -> Chain {
+        kind.chain.draw(kind.vocab, &stream()).unwrap()
     }
 
     fn build(kind: &Bigram) -> Transformer {
@@ -144,7 +152,7 @@ mod tests {
         ] {
             let kind = kind(vocab, d_model, rank);
             let model = build(&kind);
-            let chain = kind.chain(&stream()).unwrap().unwrap();
+            let chain = self::chain(&kind);
             let table = table(&model);
             for (logits, log_p) in table.rows().into_iter().zip(chain.log_probabilities().rows()) {
                 let offset = log_p[0] - logits[0];
@@ -156,14 +164,14 @@ mod tests {
         }
         // One less, and something is missing.
         let narrow = kind(20, Some(18), None);
-        let chain = narrow.chain(&stream()).unwrap().unwrap();
+        let chain = self::chain(&narrow);
         assert!(chain.mean_loss(table(&build(&narrow)).view()) > chain.entropy_rate() + 1e-6);
     }
 
     /// Eckart and Young: what is missing is what the singular values left out amount to.
     #[test]
     fn a_narrow_model_is_the_nearest_of_its_rank() {
-        let chain = kind(16, None, None).chain(&stream()).unwrap().unwrap();
+        let chain = self::chain(&kind(16, None, None));
         let log_p = chain.log_probabilities();
         let wanted = &log_p - &log_p.mean_axis(Axis(1)).unwrap().insert_axis(Axis(1));
         let values = svd(wanted.view()).unwrap().s;
@@ -182,7 +190,7 @@ mod tests {
             text.build(&InputContext { base: Path::new("."), stream: stream().child("inputs"), d_vocab: kind.vocab }).unwrap();
         let model = build(&kind);
         let found = loss(&model, &batch).unwrap().loss.mean().unwrap();
-        let chain = kind.chain(&stream()).unwrap().unwrap();
+        let chain = self::chain(&kind);
         assert_abs_diff_eq!(found, chain.entropy_rate(), epsilon = 0.03);
         // Another chain of the same sharpness is no help.
         let other = Bigram { chain: ChainKind { name: "other".into(), ..kind.chain.clone() }, ..kind };

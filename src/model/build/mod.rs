@@ -5,13 +5,12 @@ mod import;
 mod random;
 pub mod wired;
 
-pub use bigram::Bigram;
+pub use bigram::{Bigram, CutChain};
 pub use import::Import;
 pub use random::{Initialisation, Random};
 pub use wired::Wired;
 
 use super::{ModelConfig, Transformer};
-use crate::chain::Chain;
 use crate::kind;
 use crate::kind::Kind;
 use crate::names::closest;
@@ -55,15 +54,6 @@ pub trait ModelKind: Send + Sync + Debug {
         Ok(None)
     }
 
-    /// The bigram chain that the model stands for, for kinds that do. The stream may be any of the experiment.
-    ///
-    /// # Errors
-    /// Those of [`ModelKind::config`].
-    fn chain(&self, stream: &Stream) -> Result<Option<Chain>> {
-        let _ = stream;
-        Ok(None)
-    }
-
     /// What theory can start from to say what a measure should find in this very model.
     ///
     /// # Errors
@@ -82,6 +72,8 @@ pub enum Theory {
     Wiring(wired::Wiring),
     /// The distribution of its independent Gaussian weights.
     Initialisation(Initialisation),
+    /// The bigram chain that it is, as far as its width allows.
+    Chain(CutChain),
 }
 
 /// All kinds of model.
