@@ -285,7 +285,9 @@ pub fn principal_angles(model: &Transformer, draws: usize, stream: &Stream) -> R
     for (&(k1, k2), each) in &mut by_chance {
         *each = each_by_chance(d, k1, k2, draws, &stream.child(format!("{d} {k1} {k2}")))?;
     }
-    let angles = |((channel, from, to), ((k1, k2), cosines)): ((Channel, HeadId, HeadId), ((usize, usize), Vec<f64>))| {
+    type Pair = (Channel, HeadId, HeadId);
+    type Cosines = ((usize, usize), Vec<f64>);
+    let angles = |((channel, from, to), ((k1, k2), cosines)): (Pair, Cosines)| {
         let squares: Vec<f64> = cosines.iter().map(|cosine| (cosine * cosine).min(1.0)).collect();
         let mean = (!squares.is_empty()).then(|| {
             let mean = squares.iter().sum::<f64>() / squares.len() as f64;

@@ -542,7 +542,7 @@ mod tests {
         let circuits = Circuits::new(&model);
         let heads: Vec<_> = model.config().heads().collect();
         let found = Together::new(&circuits, &heads, None).unwrap().reaches(vocab, vocab).unwrap();
-        for source in 0..vocab {
+        for (source, reach) in found.iter().enumerate() {
             let mut table = Array2::zeros((vocab, vocab));
             for &id in &heads {
                 for t in by_brute_force(&model, id).iter().filter(|t| t.source == source) {
@@ -551,13 +551,13 @@ mod tests {
             }
             let spectrum = singular_values(table.view()).unwrap();
             let norm = table.iter().map(|v| v * v).sum::<f64>().sqrt();
-            assert_eq!(found[source].len(), heads.len() + 1);
-            for (heads, reach) in found[source].iter().enumerate() {
+            assert_eq!(reach.len(), heads.len() + 1);
+            for (heads, reach) in reach.iter().enumerate() {
                 let left = spectrum[heads..].iter().map(|v| v * v).sum::<f64>().sqrt() / norm;
                 assert!((reach.residual.unwrap() - left).abs() < 1e-9, "{source} {heads}");
                 assert!(heads == 0 || (reach.singular_value.unwrap() - spectrum[heads - 1]).abs() < 1e-9 * norm);
             }
-            assert_eq!(found[source].last().unwrap().residual, Some(0.0));
+            assert_eq!(reach.last().unwrap().residual, Some(0.0));
         }
     }
 

@@ -20,8 +20,10 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct CircuitSize {}
 
+type OfHead = fn(HeadId) -> Circuit;
+
 /// The kinds that each head has, in the order of their names.
-const OF_HEAD: [(&str, fn(HeadId) -> Circuit); 4] =
+const OF_HEAD: [(&str, OfHead); 4] =
     [("full_ov", Circuit::FullOv), ("full_qk", Circuit::FullQk), ("ov", Circuit::Ov), ("qk", Circuit::Qk)];
 
 impl Described for CircuitSize {

@@ -22,8 +22,8 @@ use serde::Deserialize;
 /// here): roots of numbers of dimensions, for every pair of wired heads. `copying`, `matching` and `virtual_copying` (measure
 /// `copying`, circuits `full_ov`, `k_composition`, `virtual_ov`): where the eigenvalues can be read off, and are not all zero.
 /// `offset`: how many positions a head looks back; with `from_`, the virtual head of a pair. `attention_on_target`: attention to
-/// the one earlier position that a head looks for, with `keys` positions to attend to in all, the start token first: e^β/(e^β + m −
-/// 1) for m keys, with a resting place e^β/(e^β + e^r + m − 2); a head that matches itself as well has two targets. With tokens
+/// the one earlier position that a head looks for, with `keys` positions to attend to in all, the start token first:
+/// e^β/(e^β + m − 1) for m keys, with a resting place e^β/(e^β + e^r + m − 2); a head that matches itself as well has two targets. With tokens
 /// that are distinct within a period this is so in the second repeat. (Of a prefix of several tokens no other position may match
 /// a part.) `attention_at_rest`: attention to the start token where
 /// nothing matches. `saturated_loss`: ln(s + (V − s) e^(−γ)), the loss where a head attends only to sources that raise s tokens by

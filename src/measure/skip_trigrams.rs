@@ -20,7 +20,7 @@ use serde::Deserialize;
 /// the order of the table. (Elhage et al. 2021, "One-layer attention-only transformers".) For a head of a later layer it is what the
 /// head does to plain token embeddings. From the weights alone: positions, biases and LayerNorm are left out.
 ///
-/// Takes a time of the square of the vocabulary for each head, 10 s for 50 000 tokens, but not its memory.
+/// Takes a time of the square of the vocabulary for each head, but not its memory.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SkipTrigrams {
