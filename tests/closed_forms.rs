@@ -70,7 +70,8 @@ fn known(kind: &str, parameters: Value) -> Known {
     let context = BuildContext { base: Path::new(""), stream: Stream::new(1).child("test model") };
     let model = builder.build(&context).unwrap();
     let measure = (Kind::<dyn Measure>::find(MEASURES, "closed_forms").unwrap().parse)(json!({})).unwrap();
-    let subject = Subject { origin: Some(builder.as_ref()), ..Subject::new(&model, None) };
+    // A chain is drawn from the root of the experiment's streams.
+    let subject = Subject { origin: Some(builder.as_ref()), stream: Stream::new(1), ..Subject::new(&model, None) };
     let table = measure.compute(&subject).unwrap();
     assert_eq!(*table.schema().as_ref(), measure.columns());
     assert!(table.height() <= measure.cost(model.config(), None).rows);
@@ -421,4 +422,31 @@ fn two_shifts_by_one_are_a_shift_by_two() {
     for position in 2..C {
         assert_near(product[(position, position - 2)], 1.0, 1e-5);
     }
+}
+
+/// A bigram model loses on the text of its chain what theory says, cut off or not: within five standard errors of the sample, on
+/// which the whole chain and the narrow table are compared by the same text.
+#[test]
+fn bigram_models_lose_what_their_chain_says() {
+    let chain = json!({ "name": "text", "sharpness": 1.5, "rank": 6 });
+    let text = input("markov", json!({ "sequences": 400, "length": C, "chain": chain, "start": false }), V);
+    let mut losses = Vec::new();
+    for width in [2, 6, 32] {
+        let known = known("bigram", json!({ "chain": chain, "vocab": V, "context": C, "d_model": width }));
+        let expected = |quantity: &str| match known.of(quantity)[..] {
+            [row] => row.expected,
+            ref rows => panic!("{quantity}: {rows:?}"),
+        };
+        let measured = loss(&known.model, &text).unwrap().loss.mean().unwrap();
+        assert_near(measured, expected("bigram_loss"), 5.0 * 1.5 / (400.0 * (C - 1) as f64).sqrt());
+        let floor = expected("entropy_rate");
+        assert!(floor < expected("unigram_entropy") && expected("unigram_entropy") < (V as f64).ln());
+        if width >= 6 {
+            assert_near(expected("bigram_loss"), floor, 1e-9);
+        } else {
+            assert!(expected("bigram_loss") > floor + 0.1);
+        }
+        losses.push(measured);
+    }
+    assert_near(losses[1], losses[2], 1e-6);
 }

@@ -23,7 +23,9 @@ pub struct Markov {
     /// Tokens of each.
     #[schemars(range(min = 1))]
     pub length: usize,
-    /// The chain. Default: the chain `main` with its defaults.
+    /// Which chain: a map of `name` (default: `main`), `sharpness` (0 to 20, default: 1) and `rank` (default: the number of tokens).
+    /// ln p(b | a) is `sharpness` · `G[a, b]` up to what makes each row sum to 1, with `G` drawn from the name: standard normal
+    /// numbers, independent or of that rank.
     #[serde(default)]
     pub chain: ChainKind,
     /// Begin with token 0, which can come again. If not, the first token is drawn from the stationary distribution, and the

@@ -18,7 +18,8 @@ use std::path::Path;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bigram {
-    /// The chain; give the same to an input of kind `markov`. Default: the chain `main` with its defaults.
+    /// Which chain: a map of `name` (default: `main`), `sharpness` (0 to 20, default: 1) and `rank` (default: the number of tokens),
+    /// as for an input of kind `markov`, to which the same should be given.
     #[serde(default)]
     pub chain: ChainKind,
     /// Number of tokens.
