@@ -257,11 +257,12 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
 
 /// The principal angles of every pair of heads in different layers through every channel, sorted as
 /// [`super::composition::composition`] is. A subspace is spanned by the singular vectors whose values count as different from zero
-/// ([`RANK_TOLERANCE`]). `draws` random subspaces from `stream` tell what chance gives each angle.
+/// ([`RANK_TOLERANCE`]). Of each pair the `most` largest cosines, all without it; `draws` random subspaces from `stream` tell what
+/// chance gives each.
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if a decomposition does not converge.
-pub fn principal_angles(model: &Transformer, draws: usize, stream: &Stream) -> Result<Vec<Angles>> {
+pub fn principal_angles(model: &Transformer, most: Option<usize>, draws: usize, stream: &Stream) -> Result<Vec<Angles>> {
     let config = model.config();
     let d = config.d_model;
     let heads: Vec<HeadId> = config.heads().collect();
@@ -282,7 +283,8 @@ pub fn principal_angles(model: &Transformer, draws: usize, stream: &Stream) -> R
     for &(sizes, _) in &found {
         by_chance.entry(sizes).or_insert_with(Vec::new);
     }
-    for (&(k1, k2), each) in &mut by_chance {
+    let most = most.unwrap_or(usize::MAX);
+    for (&(k1, k2), each) in by_chance.iter_mut().filter(|_| most > 0) {
         *each = each_by_chance(d, k1, k2, draws, &stream.child(format!("{d} {k1} {k2}")))?;
     }
     type Pair = (Channel, HeadId, HeadId);
@@ -293,7 +295,7 @@ pub fn principal_angles(model: &Transformer, draws: usize, stream: &Stream) -> R
             let mean = squares.iter().sum::<f64>() / squares.len() as f64;
             Overlap::new(mean, mean_overlap_by_chance(d, k1, k2))
         });
-        let each = squares.iter().zip(&by_chance[&(k1, k2)]).map(|(&square, &chance)| Overlap::new(square, chance));
+        let each = squares.iter().zip(&by_chance[&(k1, k2)]).take(most).map(|(&square, &chance)| Overlap::new(square, chance));
         Angles { channel, from, to, mean, each: each.collect() }
     };
     Ok(pairs.into_iter().zip(found).map(angles).collect())
@@ -385,7 +387,7 @@ mod tests {
 
     #[test]
     fn angles_of_wired_heads_are_exact() {
-        for pair in principal_angles(&wired(), 8, &Stream::new(1)).unwrap() {
+        for pair in principal_angles(&wired(), None, 8, &Stream::new(1)).unwrap() {
             let expected = if pair.channel == Channel::K { 1.0 } else { 0.0 };
             assert_eq!(pair.each.len(), 5, "the subspaces have as many dimensions as there are tokens");
             let mean = pair.mean.unwrap();
@@ -399,7 +401,7 @@ mod tests {
     #[test]
     fn the_mean_overlap_is_the_trace_of_the_projections() {
         let model = random();
-        for pair in principal_angles(&model, 8, &Stream::new(1)).unwrap() {
+        for pair in principal_angles(&model, None, 8, &Stream::new(1)).unwrap() {
             let [a, b] = dense(&model, pair.channel, pair.from, pair.to);
             let onto = |vectors: ndarray::ArrayView2<f64>| vectors.dot(&vectors.t());
             let written = crate::linalg::svd(a.view()).unwrap();

@@ -8,6 +8,7 @@ pub mod copying;
 pub mod head_scores;
 pub mod loss;
 pub mod paths;
+pub mod skip_trigram_rank;
 pub mod skip_trigrams;
 pub mod table;
 pub mod token_swap;

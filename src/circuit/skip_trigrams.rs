@@ -1,15 +1,14 @@
 //! Skip-trigrams of the heads of a one-layer model: a source token somewhere before, a destination token here, a token that comes out.
 //!
-//! Source: Elhage et al. 2021, "Splitting attention head terms into circuits" and "Skip-trigram 'bugs'". A head that attends from a
-//! destination token to a source token with weight `A` adds `A` times the source's row of the full OV circuit to the logits. So what
-//! a source does is a table `[destination, out]` of rank one for each head.
+//! Source: Elhage et al. 2021, "Splitting attention head terms into circuits". A head that attends from a
+//! destination token to a source token with weight `A` adds `A` times the source's row of the full OV circuit to the logits.
 
-use super::table::{log_sum_exp, map_rows, noise, softmax, tie};
+use super::table::{log_sum_exp, map_rows, noise, tie};
 use super::weights::{Circuit, Circuits};
-use crate::linalg::{LowRank, r_factor, singular_values};
+use crate::Result;
+use crate::linalg::LowRank;
 use crate::model::HeadId;
-use crate::{Error, Result};
-use ndarray::{Array1, Array2, ArrayView1, Axis};
+use ndarray::ArrayView1;
 use rayon::prelude::*;
 
 /// A skip-trigram of a head.
@@ -43,7 +42,7 @@ fn token(list: Option<&[usize]>, index: usize) -> usize {
 }
 
 /// The two circuits of one head over tokens, as factors.
-struct HeadTables {
+pub(super) struct HeadTables {
     /// Attention scores by source, then destination, `[sources, destinations]`.
     scores: LowRank,
     /// `ln Σ exp` of each destination's scores over all sources.
@@ -51,11 +50,11 @@ struct HeadTables {
     /// Full OV circuit, rows centred over all outs, `[sources, outs]`.
     effects: LowRank,
     /// Entries of `effects` below this are rounding.
-    noise: f64,
+    pub(super) noise: f64,
 }
 
 impl HeadTables {
-    fn new(circuits: &Circuits, id: HeadId, among: Among) -> Result<Self> {
+    pub(super) fn new(circuits: &Circuits, id: HeadId, among: Among) -> Result<Self> {
         let (qk, ov) = (Circuit::FullQk(id), Circuit::FullOv(id));
         let scale = circuits.model().config().attn_scale;
         let scores = circuits.low_rank(qk)?.select(among.destinations, None).scaled(1.0 / scale);
@@ -73,7 +72,7 @@ impl HeadTables {
     }
 
     /// Attention to a source from each destination, and what that does to each out.
-    fn of_source(&self, source: usize) -> (Vec<f64>, Vec<f64>) {
+    pub(super) fn of_source(&self, source: usize) -> (Vec<f64>, Vec<f64>) {
         let scores = self.scores.rows(source..source + 1);
         (self.attention(scores.row(0)), self.effects.rows(source..source + 1).row(0).to_vec())
     }
@@ -198,235 +197,18 @@ pub fn skip_trigrams(circuits: &Circuits, id: HeadId, among: Among, top: usize) 
     Ok(above)
 }
 
-/// A wish: how much the logit of `out` should rise at `destination` if `source` stands before.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Wish {
-    /// The token that stands somewhere before.
-    pub source: usize,
-    /// The token that attends to it.
-    pub destination: usize,
-    /// The token that should come.
-    pub out: usize,
-    /// How much its logit should rise.
-    pub value: f64,
-}
-
-/// The most destinations of one source whose cost can be found exactly.
-pub const MOST_DESTINATIONS: usize = 10;
-
-/// What so many heads can reach of a table `[destination, out]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reach {
-    /// The number of heads.
-    pub heads: usize,
-    /// The singular value that the last of them accounts for; none for no head.
-    pub singular_value: Option<f64>,
-    /// The Frobenius norm of what the best table of this rank leaves, over that of the whole (Eckart and Young); none if there is
-    /// nothing to reach.
-    pub residual: Option<f64>,
-    /// What it costs, in nats a prediction, that every destination has to share its row with those which attend with the same head.
-    pub nats: Option<f64>,
-}
-
-/// Residuals of the best approximations of rank 0, 1, …, `heads` of a matrix with these singular values, none larger than `noise`
-/// counting as nothing.
-fn reaches(mut spectrum: Vec<f64>, heads: usize, noise: f64) -> Vec<Reach> {
-    spectrum.resize(spectrum.len().max(heads), 0.0);
-    // Summed from the small end, so that what is left does not drown in what is there.
-    let mut left = vec![0.0];
-    left.extend(spectrum.iter().rev().scan(0.0, |sum, value| {
-        *sum += value * value;
-        Some(*sum)
-    }));
-    left.reverse();
-    let whole = left[0].sqrt();
-    (0..=heads)
-        .map(|heads| Reach {
-            heads,
-            singular_value: heads.checked_sub(1).map(|index| spectrum[index]),
-            residual: (whole > noise).then(|| left[heads].sqrt() / whole),
-            nats: None,
-        })
-        .collect()
-}
-
-/// What a set of heads does together for each source: their tables `[destination, out]`, each of rank one, added up.
-pub struct Together {
-    heads: Vec<HeadTables>,
-}
-
-impl Together {
-    /// The tables of `heads`, for these sources.
-    ///
-    /// # Errors
-    /// None that a model's own heads can cause.
-    ///
-    /// # Panics
-    /// If the model has no such head or token.
-    pub fn new(circuits: &Circuits, heads: &[HeadId], sources: Option<&[usize]>) -> Result<Self> {
-        let among = Among { sources, ..Among::default() };
-        Ok(Self { heads: heads.iter().map(|&id| HeadTables::new(circuits, id, among)).collect::<Result<_>>()? })
-    }
-
-    /// The table of source number `source`, rows centred over the outs.
-    fn table(&self, source: usize, d_vocab: usize) -> Result<LowRank> {
-        let (mut attention, mut effects) = (Array2::zeros((d_vocab, 0)), Array2::zeros((0, d_vocab)));
-        for head in &self.heads {
-            let (a, e) = head.of_source(source);
-            attention.push_column(Array1::from(a).view()).map_err(|error| Error::invalid(error.to_string()))?;
-            effects.push_row(Array1::from(e).view()).map_err(|error| Error::invalid(error.to_string()))?;
-        }
-        LowRank::new(attention, effects)
-    }
-
-    /// For each of `sources` sources: how many of the heads its table needs, whatever they want.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if a decomposition does not converge.
-    pub fn reaches(&self, sources: usize, d_vocab: usize) -> Result<Vec<Vec<Reach>>> {
-        let noise = self.heads.iter().map(|head| head.noise).fold(0.0, f64::max) * d_vocab as f64;
-        let of_source = |source| Ok(reaches(self.table(source, d_vocab)?.singular_values()?, self.heads.len(), noise));
-        (0..sources).into_par_iter().map(of_source).collect()
-    }
-}
-
-/// The wishes of one source, as rows of logits.
-struct Target {
-    source: usize,
-    destinations: Vec<usize>,
-    /// `[destinations, V]`
-    logits: Array2<f64>,
-}
-
-fn targets(wishes: &[Wish], d_vocab: usize) -> Vec<Target> {
-    let mut sources: Vec<usize> = wishes.iter().map(|wish| wish.source).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    sources
-        .into_iter()
-        .map(|source| {
-            let of_source: Vec<_> = wishes.iter().filter(|wish| wish.source == source).collect();
-            let mut destinations: Vec<usize> = of_source.iter().map(|wish| wish.destination).collect();
-            destinations.sort_unstable();
-            destinations.dedup();
-            let mut logits = Array2::zeros((destinations.len(), d_vocab));
-            for wish in of_source {
-                let row = destinations.partition_point(|&destination| destination < wish.destination);
-                logits[(row, wish.out)] = wish.value;
-            }
-            Target { source, destinations, logits }
-        })
-        .collect()
-}
-
-fn centered(rows: &Array2<f64>) -> Array2<f64> {
-    match rows.mean_axis(Axis(1)) {
-        Some(mean) => rows - &mean.insert_axis(Axis(1)),
-        None => rows.clone(),
-    }
-}
-
-/// `KL(p ‖ q)` in nats.
-fn divergence(p: ArrayView1<f64>, q: ArrayView1<f64>) -> f64 {
-    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q).ln()).sum()
-}
-
-/// The least cost in nats, mean over the rows of `wanted` (distributions), with 0, 1, … heads, up to as many as there are rows.
-///
-/// Every row is served by one head, which says the same to all its rows, or by none, which says that all outs are alike. What a head
-/// says best to several rows is the mean of their distributions. The least over all ways to divide the rows.
-fn costs(wanted: &Array2<f64>) -> Vec<f64> {
-    let (count, outs) = wanted.dim();
-    let sets = 1usize << count;
-    let members = |set: usize| (0..count).filter(move |row| set >> row & 1 == 1);
-    let cost = |set: usize, said: ArrayView1<f64>| members(set).map(|row| divergence(wanted.row(row), said)).sum::<f64>();
-    let alike = Array1::from_elem(outs, 1.0 / outs as f64);
-    let of_head: Vec<f64> = (0..sets)
-        .map(|set| {
-            let mut mean = Array1::<f64>::zeros(outs);
-            members(set).for_each(|row| mean += &wanted.row(row));
-            mean /= (set.count_ones() as f64).max(1.0);
-            cost(set, mean.view())
-        })
-        .collect();
-    let mut least: Vec<f64> = (0..sets).map(|set| cost(set, alike.view())).collect();
-    let mut all = vec![least[sets - 1]];
-    for _ in 0..count {
-        let with_one_less = least.clone();
-        for (set, place) in least.iter_mut().enumerate() {
-            // Every subset of the set.
-            let mut served = set;
-            while served > 0 {
-                *place = place.min(of_head[served] + with_one_less[set & !served]);
-                served = (served - 1) & set;
-            }
-        }
-        all.push(least[sets - 1]);
-    }
-    all.into_iter().map(|cost| cost.max(0.0) / count as f64).collect()
-}
-
-/// What is known of one source's wishes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Wished {
-    /// The source.
-    pub source: usize,
-    /// What 0, 1, … heads can reach.
-    pub reachable: Vec<Reach>,
-    /// What the heads of the model reach; their number is all of them.
-    pub reached: Reach,
-}
-
-/// How near heads can come to what is wished of them, source by source, and how near `heads` do.
-///
-/// # Errors
-/// [`Error::Invalid`] if a decomposition does not converge.
-///
-/// # Panics
-/// If the model has no such head or token, or a source has more than [`MOST_DESTINATIONS`] destinations.
-pub fn wished(circuits: &Circuits, heads: &[HeadId], wishes: &[Wish]) -> Result<Vec<Wished>> {
-    let d_vocab = circuits.model().config().d_vocab;
-    let targets = targets(wishes, d_vocab);
-    let sources: Vec<usize> = targets.iter().map(|target| target.source).collect();
-    let together = Together::new(circuits, heads, Some(&sources))?;
-    let of_target = |(index, target): (usize, &Target)| {
-        let logits = centered(&target.logits);
-        let mut wanted = Array2::zeros(logits.dim());
-        for (mut row, logits) in wanted.rows_mut().into_iter().zip(logits.rows()) {
-            row.assign(&softmax(logits));
-        }
-        let spectrum = singular_values(r_factor(logits.t()).view())?;
-        let mut reachable = reaches(spectrum, target.destinations.len(), 0.0);
-        for (reach, nats) in reachable.iter_mut().zip(costs(&wanted)) {
-            reach.nats = Some(nats);
-        }
-        let does = together.table(index, d_vocab)?.select(Some(&target.destinations), None).dense();
-        let norm = |m: &Array2<f64>| m.iter().map(|value| value * value).sum::<f64>().sqrt();
-        let whole = norm(&logits);
-        let rows = wanted.rows().into_iter().zip(does.rows());
-        let nats = rows.map(|(wanted, does)| divergence(wanted, softmax(does).view())).sum::<f64>();
-        let reached = Reach {
-            heads: heads.len(),
-            singular_value: None,
-            residual: (whole > 0.0).then(|| norm(&(&logits - &does)) / whole),
-            nats: Some(nats.max(0.0) / target.destinations.len() as f64),
-        };
-        Ok(Wished { source: target.source, reachable, reached })
-    };
-    targets.iter().enumerate().map(of_target).collect()
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::batch::TokenBatch;
+    use crate::circuit::skip_trigram_rank::centered;
+    use crate::circuit::table::softmax;
     use crate::circuit::testing::model;
-    use crate::circuit::weights::Circuit;
     use crate::model::{Keep, Transformer};
-    use ndarray::{array, s};
+    use ndarray::{Array2, s};
     use serde_json::json;
 
-    fn one_layer(heads: usize, vocab: usize) -> Transformer {
+    pub(in crate::circuit) fn one_layer(heads: usize, vocab: usize) -> Transformer {
         let shape = json!({ "layers": 1, "heads": heads, "d_model": 8, "d_head": 3, "vocab": vocab, "context": vocab });
         let random = model("random", shape);
         // Large enough that attention is far from uniform, and without positions.
@@ -437,7 +219,7 @@ mod tests {
         Transformer::new(config, weights).unwrap()
     }
 
-    fn by_brute_force(model: &Transformer, id: HeadId) -> Vec<SkipTrigram> {
+    pub(in crate::circuit) fn by_brute_force(model: &Transformer, id: HeadId) -> Vec<SkipTrigram> {
         let circuits = Circuits::new(model);
         let scores = circuits.low_rank(Circuit::FullQk(id)).unwrap().dense() / model.config().attn_scale;
         let effects = centered(&circuits.low_rank(Circuit::FullOv(id)).unwrap().dense());
@@ -533,68 +315,5 @@ mod tests {
             let error = (&sum - &last.row(0)).iter().fold(0.0f64, |max, value| max.max(value.abs()));
             assert!(error < 1e-4 * last.iter().fold(0.0f64, |max, value| max.max(value.abs())), "{destination}: {error}");
         }
-    }
-
-    #[test]
-    fn the_rank_of_a_source_is_that_of_its_table() {
-        let vocab = 6;
-        let model = one_layer(3, vocab);
-        let circuits = Circuits::new(&model);
-        let heads: Vec<_> = model.config().heads().collect();
-        let found = Together::new(&circuits, &heads, None).unwrap().reaches(vocab, vocab).unwrap();
-        for (source, reach) in found.iter().enumerate() {
-            let mut table = Array2::zeros((vocab, vocab));
-            for &id in &heads {
-                for t in by_brute_force(&model, id).iter().filter(|t| t.source == source) {
-                    table[(t.destination, t.out)] += t.attention * t.effect;
-                }
-            }
-            let spectrum = singular_values(table.view()).unwrap();
-            let norm = table.iter().map(|v| v * v).sum::<f64>().sqrt();
-            assert_eq!(reach.len(), heads.len() + 1);
-            for (heads, reach) in reach.iter().enumerate() {
-                let left = spectrum[heads..].iter().map(|v| v * v).sum::<f64>().sqrt() / norm;
-                assert!((reach.residual.unwrap() - left).abs() < 1e-9, "{source} {heads}");
-                assert!(heads == 0 || (reach.singular_value.unwrap() - spectrum[heads - 1]).abs() < 1e-9 * norm);
-            }
-            assert_eq!(reach.last().unwrap().residual, Some(0.0));
-        }
-    }
-
-    /// Two destinations that want different things: with one head the best is half and half, which costs ln 2; with none it costs all
-    /// that is known.
-    #[test]
-    fn one_head_for_two_wishes_costs_a_coin_toss() {
-        let wanted = array![[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]];
-        let found = costs(&wanted);
-        for (found, expected) in found.iter().zip([4f64.ln(), 2f64.ln(), 0.0]) {
-            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
-        }
-        // One head for the two destinations that agree leaves the third alone, which costs less than one head for all three.
-        let found = costs(&array![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]);
-        assert!((found[1] - 3f64.ln() / 3.0).abs() < 1e-12, "{found:?}");
-        assert!(found[2].abs() < 1e-12 && found[3].abs() < 1e-12);
-    }
-
-    #[test]
-    fn wishes_that_the_model_fulfils_leave_nothing() {
-        let model = one_layer(2, 6);
-        let circuits = Circuits::new(&model);
-        let heads: Vec<_> = model.config().heads().collect();
-        let wishes: Vec<Wish> = [1, 3]
-            .into_iter()
-            .flat_map(|destination| {
-                let together = Together::new(&circuits, &heads, None).unwrap();
-                let row = together.table(2, 6).unwrap().dense().row(destination).to_vec();
-                row.into_iter().enumerate().map(move |(out, value)| Wish { source: 2, destination, out, value })
-            })
-            .collect();
-        let found = wished(&circuits, &heads, &wishes).unwrap();
-        assert_eq!(found.len(), 1);
-        assert!(found[0].reached.residual.unwrap() < 1e-12 && found[0].reached.nats.unwrap() < 1e-12);
-        let last = found[0].reachable.last().unwrap();
-        assert!(last.residual.unwrap() < 1e-12 && last.nats.unwrap() < 1e-12);
-        let nats: Vec<_> = found[0].reachable.iter().map(|reach| reach.nats.unwrap()).collect();
-        assert!(nats.is_sorted_by(|a, b| a >= b) && nats[0] > 0.0);
     }
 }

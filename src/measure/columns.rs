@@ -1,9 +1,10 @@
 //! What the tables of measures are made of.
 
+use crate::circuit::composition::Channel;
 use crate::input::Repeats;
 use crate::model::{HeadId, ModelConfig};
 use crate::{Error, Result};
-use polars::prelude::{DataType, Field, Schema};
+use polars::prelude::{DataFrame, DataType, Field, Schema, df};
 
 /// A whole number: layer, head, position, token, repeat.
 pub(super) const INTEGER: DataType = DataType::Int64;
@@ -15,6 +16,25 @@ pub(super) const TEXT: DataType = DataType::String;
 /// The columns of a measure in order.
 pub(super) fn schema<const N: usize>(columns: [(&str, DataType); N]) -> Schema {
     columns.into_iter().map(|(name, dtype)| Field::new(name.into(), dtype)).collect()
+}
+
+/// The columns of a measure of pairs of heads: channel, earlier head, later head, then `more`.
+pub(super) fn pair_schema<const N: usize>(more: [(&str, DataType); N]) -> Schema {
+    let keys = [("kind", TEXT), ("from_layer", INTEGER), ("from_head", INTEGER), ("to_layer", INTEGER), ("to_head", INTEGER)];
+    keys.into_iter().chain(more).map(|(name, dtype)| Field::new(name.into(), dtype)).collect()
+}
+
+/// The table with the keys of [`pair_schema`], one pair for each row of `more`, before the columns of `more`.
+pub(super) fn pair_table(pairs: &[(Channel, HeadId, HeadId)], more: &DataFrame) -> Result<DataFrame> {
+    let number = |of: fn(&(Channel, HeadId, HeadId)) -> usize| pairs.iter().map(|pair| integer(of(pair))).collect::<Vec<_>>();
+    let keys = df!(
+        "kind" => pairs.iter().map(|pair| pair.0.name()).collect::<Vec<_>>(),
+        "from_layer" => number(|pair| pair.1.layer),
+        "from_head" => number(|pair| pair.1.head),
+        "to_layer" => number(|pair| pair.2.layer),
+        "to_head" => number(|pair| pair.2.head),
+    )?;
+    Ok(keys.hstack(more.columns())?)
 }
 
 /// A count or an index as tables hold it.

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
+use super::columns::{NUMBER, pair_schema, pair_table};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::composition::composition;
@@ -32,18 +32,7 @@ pub(super) fn pairs(model: &ModelConfig) -> usize {
 
 impl Measure for Composition {
     fn columns(&self) -> Schema {
-        schema([
-            ("kind", TEXT),
-            ("from_layer", INTEGER),
-            ("from_head", INTEGER),
-            ("to_layer", INTEGER),
-            ("to_head", INTEGER),
-            ("score", NUMBER),
-            ("chance", NUMBER),
-            ("chance_sd", NUMBER),
-            ("z", NUMBER),
-            ("alignment", NUMBER),
-        ])
+        pair_schema([("score", NUMBER), ("chance", NUMBER), ("chance_sd", NUMBER), ("z", NUMBER), ("alignment", NUMBER)])
     }
 
     fn needs_input(&self) -> bool {
@@ -62,17 +51,14 @@ impl Measure for Composition {
         let number = |of: fn(&crate::circuit::composition::CompositionValue) -> Option<f64>| {
             all.iter().map(|pair| pair.value.as_ref().and_then(of)).collect::<Vec<_>>()
         };
-        Ok(df!(
-            "kind" => all.iter().map(|pair| pair.channel.name()).collect::<Vec<_>>(),
-            "from_layer" => all.iter().map(|pair| integer(pair.from.layer)).collect::<Vec<_>>(),
-            "from_head" => all.iter().map(|pair| integer(pair.from.head)).collect::<Vec<_>>(),
-            "to_layer" => all.iter().map(|pair| integer(pair.to.layer)).collect::<Vec<_>>(),
-            "to_head" => all.iter().map(|pair| integer(pair.to.head)).collect::<Vec<_>>(),
+        let pairs: Vec<_> = all.iter().map(|pair| (pair.channel, pair.from, pair.to)).collect();
+        let values = df!(
             "score" => number(|value| Some(value.score)),
             "chance" => number(|value| Some(value.chance.mean)),
             "chance_sd" => number(|value| Some(value.chance.sd)),
             "z" => number(|value| value.z),
             "alignment" => number(|value| Some(value.alignment)),
-        )?)
+        )?;
+        pair_table(&pairs, &values)
     }
 }

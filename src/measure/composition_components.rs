@@ -1,7 +1,7 @@
-use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, integer, pair_schema, pair_table};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::components::{Component, ComponentValue, components};
+use crate::circuit::components::{ComponentValue, components};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::ModelConfig;
@@ -43,12 +43,7 @@ impl CompositionComponents {
 
 impl Measure for CompositionComponents {
     fn columns(&self) -> Schema {
-        schema([
-            ("kind", TEXT),
-            ("from_layer", INTEGER),
-            ("from_head", INTEGER),
-            ("to_layer", INTEGER),
-            ("to_head", INTEGER),
+        pair_schema([
             ("side", TEXT),
             ("index", INTEGER),
             ("singular_value", NUMBER),
@@ -73,22 +68,18 @@ impl Measure for CompositionComponents {
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let all = components(subject.model, self.most(subject.model.config()))?;
-        let key = |of: fn(&Component) -> usize| all.iter().map(|c| integer(of(c))).collect::<Vec<_>>();
+        let pairs: Vec<_> = all.iter().map(|c| (c.channel, c.from, c.to)).collect();
         let number =
             |of: fn(&ComponentValue) -> Option<f64>| all.iter().map(|c| c.value.as_ref().and_then(of)).collect::<Vec<_>>();
-        Ok(df!(
-            "kind" => all.iter().map(|c| c.channel.name()).collect::<Vec<_>>(),
-            "from_layer" => key(|c| c.from.layer),
-            "from_head" => key(|c| c.from.head),
-            "to_layer" => key(|c| c.to.layer),
-            "to_head" => key(|c| c.to.head),
+        let values = df!(
             "side" => all.iter().map(|c| c.side.name()).collect::<Vec<_>>(),
-            "index" => key(|c| c.index),
+            "index" => all.iter().map(|c| integer(c.index)).collect::<Vec<_>>(),
             "singular_value" => all.iter().map(|c| c.singular_value).collect::<Vec<_>>(),
             "score" => number(|v| Some(v.score)),
             "chance" => number(|v| Some(v.chance.mean)),
             "chance_sd" => number(|v| Some(v.chance.sd)),
             "z" => number(|v| v.z),
-        )?)
+        )?;
+        pair_table(&pairs, &values)
     }
 }

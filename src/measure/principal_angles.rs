@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
+use super::columns::{INTEGER, NUMBER, integer, pair_schema, pair_table};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::components::{Angles, Overlap, principal_angles};
@@ -28,6 +28,9 @@ pub struct PrincipalAngles {
     #[serde(default = "draws")]
     #[schemars(range(min = 2, max = 100_000))]
     draws: usize,
+    /// How many angles of each pair, those of the largest cosines, beside their mean: 0 for the mean alone. Default: all.
+    #[serde(default)]
+    angles: Option<usize>,
 }
 
 fn draws() -> usize {
@@ -36,17 +39,12 @@ fn draws() -> usize {
 
 impl Described for PrincipalAngles {
     const NAME: &'static str = "principal_angles";
-    const EXAMPLE: &'static str = "- measure: principal_angles\n";
+    const EXAMPLE: &'static str = "- measure: principal_angles\n  angles: 1\n";
 }
 
 impl Measure for PrincipalAngles {
     fn columns(&self) -> Schema {
-        schema([
-            ("kind", TEXT),
-            ("from_layer", INTEGER),
-            ("from_head", INTEGER),
-            ("to_layer", INTEGER),
-            ("to_head", INTEGER),
+        pair_schema([
             ("index", INTEGER),
             ("cosine", NUMBER),
             ("squared", NUMBER),
@@ -61,7 +59,7 @@ impl Measure for PrincipalAngles {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let inner = model.d_head.min(model.d_model);
+        let inner = self.angles.unwrap_or(usize::MAX).min(model.d_head).min(model.d_model);
         let rows = super::composition::pairs(model).saturating_mul(inner.saturating_add(1));
         let head = model.d_model.saturating_mul(model.d_head).saturating_mul(8 * size_of::<f64>());
         let heads = head.saturating_mul(model.n_layers).saturating_mul(model.n_heads);
@@ -70,7 +68,7 @@ impl Measure for PrincipalAngles {
     }
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
-        let all = principal_angles(subject.model, self.draws, &subject.stream.child("principal_angles"))?;
+        let all = principal_angles(subject.model, self.angles, self.draws, &subject.stream.child("principal_angles"))?;
         let rows: Vec<(&Angles, Option<usize>, Option<Overlap>)> = all
             .iter()
             .flat_map(|pair| {
@@ -78,20 +76,16 @@ impl Measure for PrincipalAngles {
                 std::iter::once((pair, None, pair.mean)).chain(each)
             })
             .collect();
-        let key = |of: fn(&Angles) -> usize| rows.iter().map(|row| integer(of(row.0))).collect::<Vec<_>>();
+        let pairs: Vec<_> = rows.iter().map(|(pair, ..)| (pair.channel, pair.from, pair.to)).collect();
         let number = |of: fn(&Overlap) -> Option<f64>| rows.iter().map(|row| row.2.as_ref().and_then(of)).collect::<Vec<_>>();
-        Ok(df!(
-            "kind" => rows.iter().map(|row| row.0.channel.name()).collect::<Vec<_>>(),
-            "from_layer" => key(|pair| pair.from.layer),
-            "from_head" => key(|pair| pair.from.head),
-            "to_layer" => key(|pair| pair.to.layer),
-            "to_head" => key(|pair| pair.to.head),
+        let values = df!(
             "index" => rows.iter().map(|row| row.1.map(integer)).collect::<Vec<_>>(),
             "cosine" => number(|overlap| Some(overlap.squared.sqrt())),
             "squared" => number(|overlap| Some(overlap.squared)),
             "chance" => number(|overlap| Some(overlap.chance.mean)),
             "chance_sd" => number(|overlap| Some(overlap.chance.sd)),
             "z" => number(|overlap| overlap.z),
-        )?)
+        )?;
+        pair_table(&pairs, &values)
     }
 }

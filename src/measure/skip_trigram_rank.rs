@@ -1,6 +1,6 @@
 use super::columns::{INTEGER, NUMBER, TEXT, count, heads, integer, schema, tokens};
 use super::{Cost, Measure, Subject};
-use crate::circuit::skip_trigrams::{MOST_DESTINATIONS, Reach, Together, Wish, wished};
+use crate::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Reach, Together, Wish, wished};
 use crate::circuit::weights::Circuits;
 use crate::input::InputShape;
 use crate::kind::Described;
