@@ -30,7 +30,8 @@ use serde::Deserialize;
 /// γ, the right one among them. `loss_at_rest`: ln V, while all heads that write to the output rest.
 ///
 /// Of Gaussian weights: `composition_square_q`, `_k`, `_v`: 1/d, the mean square of all composition scores of a model. `copying`,
-/// `matching`: 0. `random_loss`: ln V, on random tokens. Their tolerances are about four standard deviations, for one model.
+/// `matching`: 0, give or take four of the `chance_sd` of the measure `copying`. `random_loss`: ln V, on random tokens. The other
+/// tolerances are about four standard deviations as well, for one model. Weights that are all zero have no scores.
 ///
 /// Of a bigram model, in nats, as means over an endless text of its chain: `bigram_loss`: its loss, with the table cut off to `d_model`.
 /// `entropy_rate`: the least that any model can lose. `unigram_entropy`: the loss of a model that knows only how frequent tokens are.

@@ -10,6 +10,8 @@ mod one_hot;
 use crate::Result;
 use crate::chain::Chain;
 use crate::circuit::composition::Channel;
+use crate::circuit::copying::chance_sd;
+use crate::circuit::weights::Circuit;
 use crate::model::build::Initialisation;
 use crate::model::build::wired::{OUTPUT, TOKEN, WiredHead, Wiring};
 use crate::model::{HeadId, ModelConfig};
@@ -261,10 +263,26 @@ pub fn of_chain(chain: &Chain, width: usize) -> Result<Vec<ClosedForm>> {
 /// * The mean square of a composition score is 1/d: exactly so in expectation for every pair, since what the first head writes has
 ///   no preferred direction. One pair's square has the relative standard deviation `√2 (1/k + 1/d)` for flat spectra, and pairs
 ///   are uncorrelated; the tolerance is four standard deviations of the mean over all pairs of one model.
-/// * Copying and matching scores are symmetric around 0; the tolerance, 8/k, is four standard deviations.
+/// * Copying and matching scores are symmetric around 0; the tolerance is four of [`chance_sd`], and at most 1.
 /// * The loss is near `ln V`: with logits of variance `s²` it exceeds that by `s²/2`, and by what the logits of the right tokens
 ///   happen to be, which is below `s`. Both are in the tolerance, with `s²` as if every head attended to one position alone.
+///
+/// Heads whose weights are zero have no scores, and so no rows.
 pub fn of_initialisation(init: &Initialisation, config: &ModelConfig) -> Vec<ClosedForm> {
+    let mut found = Vec::new();
+    if init.w_v * init.w_o != 0.0 {
+        found.extend(scores_by_chance(config));
+    }
+    if let Some(variance) = init.logit_variance(config) {
+        let tolerance = RUN_TOLERANCE + variance / 2.0 + variance.sqrt();
+        found.push(ClosedForm::new(Quantity::RandomLoss, (config.d_vocab as f64).ln(), tolerance));
+    }
+    found.sort_by_key(|form| (form.quantity, form.head, form.from, form.keys));
+    found
+}
+
+/// The scores of heads and of pairs, of independent Gaussian weights; see [`of_initialisation`].
+fn scores_by_chance(config: &ModelConfig) -> Vec<ClosedForm> {
     let mut found = Vec::new();
     let (d, k) = (config.d_model as f64, config.d_head as f64);
     let pairs = (config.n_layers * config.n_layers.saturating_sub(1) / 2 * config.n_heads * config.n_heads) as f64;
@@ -273,17 +291,61 @@ pub fn of_initialisation(init: &Initialisation, config: &ModelConfig) -> Vec<Clo
         let form = |channel| ClosedForm::new(Quantity::CompositionSquare(channel), 1.0 / d, tolerance);
         found.extend(Channel::ALL.map(form));
     }
-    let share_tolerance = (8.0 / k).min(1.0);
+    // The same for all heads, and for all pairs.
+    let any = HeadId::new(0, 0);
+    let share_tolerance = |circuit| (4.0 * chance_sd(config, circuit)).min(1.0);
+    let of_head = share_tolerance(Circuit::FullOv(any));
+    let of_pair = share_tolerance(Circuit::KComposition { from: any, to: any });
     for to in config.heads() {
-        found.push(ClosedForm::new(Quantity::Copying, 0.0, share_tolerance).of(to));
+        found.push(ClosedForm::new(Quantity::Copying, 0.0, of_head).of(to));
         for from in config.heads().filter(|from| from.layer < to.layer) {
-            found.push(ClosedForm::new(Quantity::Matching, 0.0, share_tolerance).of(to).from(from));
+            found.push(ClosedForm::new(Quantity::Matching, 0.0, of_pair).of(to).from(from));
         }
     }
-    if let Some(variance) = init.logit_variance(config) {
-        let tolerance = variance / 2.0 + variance.sqrt();
-        found.push(ClosedForm::new(Quantity::RandomLoss, (config.d_vocab as f64).ln(), tolerance));
-    }
-    found.sort_by_key(|form| (form.quantity, form.head, form.from, form.keys));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Normalization, Positions};
+
+    fn initialised(variance: f64) -> (Vec<ClosedForm>, ModelConfig) {
+        let init = Initialisation { w_e: variance, w_pos: variance, w_v: variance, w_o: variance, w_u: variance, biases: false };
+        let config = ModelConfig {
+            n_layers: 2,
+            n_heads: 2,
+            d_model: 64,
+            d_head: 32,
+            d_vocab: 200,
+            n_ctx: 8,
+            normalization: Normalization::None,
+            eps: 1e-5,
+            positions: Positions::None,
+            attn_scale: 1.0,
+        };
+        (of_initialisation(&init, &config), config)
+    }
+
+    #[test]
+    fn scores_may_be_four_of_their_chance_levels_off() {
+        let (found, config) = initialised(0.01);
+        let (from, to) = (HeadId::new(0, 1), HeadId::new(1, 0));
+        for (quantity, count, circuit) in [
+            (Quantity::Copying, 4, Circuit::FullOv(to)),
+            (Quantity::Matching, 4, Circuit::KComposition { from, to }),
+        ] {
+            let of_quantity: Vec<_> = found.iter().filter(|form| form.quantity == quantity).collect();
+            assert_eq!(of_quantity.len(), count);
+            let tolerance = 4.0 * chance_sd(&config, circuit);
+            assert!(tolerance < 1.0 && of_quantity.iter().all(|form| form.tolerance == tolerance), "{of_quantity:?}");
+        }
+    }
+
+    /// Scores of weights that are all zero are null, and the loss is ln V but for the rounding of a run.
+    #[test]
+    fn weights_of_zero_have_a_loss_and_no_scores() {
+        let (found, _) = initialised(0.0);
+        assert_eq!(found, [ClosedForm::new(Quantity::RandomLoss, 200f64.ln(), RUN_TOLERANCE)]);
+    }
 }
