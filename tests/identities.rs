@@ -9,7 +9,7 @@ use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
 use attn_circuits::circuit::composition::{Channel, composition};
 use attn_circuits::circuit::copying::{chance_sd, copying_score, diagonal};
 use attn_circuits::circuit::loss::predictions;
-use attn_circuits::circuit::weights::{Circuit, Circuits};
+use attn_circuits::circuit::weights::{Circuit, Circuits, Shared};
 use attn_circuits::input::TokenBatch;
 use attn_circuits::linalg::LowRank;
 use attn_circuits::measure::{MEASURES, Subject};
@@ -117,7 +117,7 @@ fn upper_inverse(a: &Array2<f64>) -> Array2<f64> {
 /// What was computed beforehand, in parallel, is what is computed when it is needed.
 fn prepare_changes_nothing(model: &Transformer, circuit: Circuit, expected: &[attn_circuits::linalg::Complex]) {
     let prepared = Circuits::new(model);
-    prepared.prepare(&[circuit], true);
+    prepared.prepare(&[circuit], Shared::Both);
     assert_eq!(prepared.eigenvalues(circuit).unwrap(), expected, "{circuit:?}");
 }
 
@@ -294,15 +294,24 @@ proptest! {
             let dense = circuits.low_rank(Circuit::FullOv(id)).unwrap().dense();
             let v = config.d_vocab;
             let places = (percent / 100.0 * v as f64).max(1.0);
+            let length = |values: ndarray::ArrayView1<f64>| values.dot(&values).sqrt();
+            let norm = dense.iter().map(|value| value * value).sum::<f64>().sqrt();
             let (mut rank, mut share) = (0.0, 0.0);
+            // Entries so near that ties or single precision decide may each be off by one place, and their row's share as well.
+            let (mut unsure_rank, mut unsure_share) = (1e-9, 1e-9);
             for (token, row) in dense.rows().into_iter().enumerate() {
                 let above = row.iter().filter(|&&other| other > row[token]).count() as f64;
                 rank += above / ((v - 1) * v) as f64;
                 share += (places - above).clamp(0.0, 1.0) / v as f64;
+                let largest = row.iter().fold(0.0f64, |max, value| max.max(value.abs()));
+                let near = 1.1e-4 * (length(row) / (v as f64).sqrt()).max(norm / v as f64) + 1e-5 * largest;
+                let ties = row.iter().filter(|&&other| (other - row[token]).abs() < near).count() - 1;
+                unsure_rank += ties as f64 / ((v - 1) * v) as f64;
+                unsure_share += f64::from(u8::from(ties > 0)) / v as f64;
             }
             let found = diagonal(&circuits, Circuit::FullOv(id), 2048, percent).unwrap().unwrap();
-            prop_assert!((found.rank.unwrap() - rank).abs() < 0.5 / v as f64, "{:?} {}", found, rank);
-            prop_assert!((found.top_share - share).abs() < 1.0 / v as f64, "{:?} {}", found, share);
+            prop_assert!((found.rank.unwrap() - rank).abs() < unsure_rank, "{:?} {} {}", found, rank, unsure_rank);
+            prop_assert!((found.top_share - share).abs() < unsure_share, "{:?} {} {}", found, share, unsure_share);
             prop_assert_eq!(diagonal(&circuits, Circuit::Ov(id), 2048, percent).unwrap(), None);
         }
     }

@@ -5,31 +5,21 @@
 
 use super::weights::{Circuit, Circuits, positive_share};
 use crate::Result;
+use crate::linalg::r_factor;
 use crate::model::ModelConfig;
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Axis};
 
 /// Traces of powers below this, relative to what the norms allow, are those of a nilpotent matrix in single precision.
 const NILPOTENT: f64 = 1e-5;
-/// A norm of no more than so many times what rounding makes is that of a circuit of zeros.
-pub const ROUNDING: f64 = 30.0;
-
-/// Whether the circuit has no eigenvalues but zeros, as far as weights in single precision can tell: it is zero, or nilpotent.
+/// Whether a matrix has no eigenvalues but zeros, as far as weights in single precision can tell: it is zero, or nilpotent.
 ///
 /// Eigenvalues themselves do not tell: those of a nilpotent matrix of size `k` come out as large as the `k`-th root of the rounding.
 /// Their power sums do: `tr Mʲ` is compared with its bound `‖M‖ ‖Mʲ⁻¹‖` for `j = 1 … k`.
-///
-/// # Errors
-/// None that a model's own heads can cause.
-pub fn is_nilpotent(circuits: &Circuits, circuit: Circuit) -> Result<bool> {
-    let (norm, rounding) = circuits.norm_and_rounding(circuit)?;
-    if norm <= ROUNDING * rounding {
-        return Ok(true);
-    }
-    let core = circuits.core(circuit)?;
+fn is_nilpotent(core: &Array2<f64>) -> bool {
     let length = |a: &Array2<f64>| a.iter().map(|v| v * v).sum::<f64>().sqrt();
-    let size = length(&core);
+    let size = length(core);
     if size == 0.0 {
-        return Ok(true);
+        return true;
     }
     let core = core / size;
     // Scaled to norm 1 after each step: only ratios are compared.
@@ -38,26 +28,58 @@ pub fn is_nilpotent(circuits: &Circuits, circuit: Circuit) -> Result<bool> {
         let before = length(&power);
         power = power.dot(&core);
         if power.diag().sum().abs() > NILPOTENT * before {
-            return Ok(false);
+            return false;
         }
         let after = length(&power);
         if after <= NILPOTENT * before {
-            return Ok(true);
+            return true;
         }
         power /= after;
     }
-    Ok(true)
+    true
 }
 
-/// `Σ Re λ / Σ |λ|` of a circuit, in [−1, 1]; none where it is zero or nilpotent ([`is_nilpotent`]).
+/// What is found of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Copying {
+    /// `Σ Re λ / Σ |λ|`, as [`copying_score`] finds it.
+    pub score: Option<f64>,
+    /// The diagonal, as [`diagonal`] finds it.
+    pub diagonal: Option<Diagonal>,
+}
+
+/// The score and the diagonal of a circuit at once: they share what takes long.
+///
+/// # Errors
+/// [`crate::Error::Invalid`] if the eigenvalues do not converge.
+pub fn copying(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percent: f64) -> Result<Copying> {
+    Ok(match circuits.norm_if_any(circuit)? {
+        None => Copying { score: None, diagonal: None },
+        Some(norm) => Copying {
+            score: score_of_any(circuits, circuit)?,
+            diagonal: diagonal_of_any(circuits, circuit, norm, tokens, top_percent)?,
+        },
+    })
+}
+
+/// `Σ Re λ / Σ |λ|` of a circuit, in [−1, 1]; none where it is zero or nilpotent to the precision of the weights.
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if the eigenvalues do not converge.
 pub fn copying_score(circuits: &Circuits, circuit: Circuit) -> Result<Option<f64>> {
-    if is_nilpotent(circuits, circuit)? {
+    if circuits.norm_if_any(circuit)?.is_none() {
         return Ok(None);
     }
-    Ok(positive_share(&circuits.eigenvalues(circuit)?))
+    score_of_any(circuits, circuit)
+}
+
+/// [`copying_score`] of a circuit that is not zero.
+fn score_of_any(circuits: &Circuits, circuit: Circuit) -> Result<Option<f64>> {
+    let core = circuits.core(circuit)?;
+    if is_nilpotent(&core) {
+        return Ok(None);
+    }
+    Ok(positive_share(&circuits.eigenvalues_of(circuit, core.view())?))
 }
 
 /// The standard deviation of `Σ Re λ / Σ |λ|` if every matrix of the circuit were independently Gaussian; its mean is 0.
@@ -113,8 +135,10 @@ pub struct Diagonal {
 /// Differences below this, relative to the root of the mean square of the row or of the whole circuit, count as ties.
 const TIE: f64 = 1e-4;
 
-/// The diagonal of a circuit over tokens, in at most `tokens` evenly spaced rows, "the largest" being `top_percent` of the entries of
-/// a row (and at least one).
+/// The diagonal of a circuit over tokens, "the largest" being `top_percent` of the entries of a row (and at least one).
+///
+/// Of more than `tokens` tokens, so many stand for all, evenly spaced: their rows, and of these the entries in their columns. A
+/// token's own entry is among them.
 ///
 /// Ties count by half, and a difference below 1e-4 of a row's size in proportion: a rank does not hang on rounding. Where entries tie
 /// for the last places among the largest, they share them; so the share is `top_percent` by chance, whatever the ties.
@@ -124,36 +148,45 @@ const TIE: f64 = 1e-4;
 /// # Errors
 /// None that a model's own heads can cause.
 pub fn diagonal(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percent: f64) -> Result<Option<Diagonal>> {
+    let norm = circuits.norm_if_any(circuit)?;
+    norm.map_or(Ok(None), |norm| diagonal_of_any(circuits, circuit, norm, tokens, top_percent))
+}
+
+/// [`diagonal`] of a circuit that is not zero.
+fn diagonal_of_any(
+    circuits: &Circuits,
+    circuit: Circuit,
+    norm: f64,
+    tokens: usize,
+    top_percent: f64,
+) -> Result<Option<Diagonal>> {
     if !circuit.is_over_tokens() || circuit == Circuit::Direct {
         return Ok(None);
     }
-    let (norm, rounding) = circuits.norm_and_rounding(circuit)?;
-    if norm <= ROUNDING * rounding {
-        return Ok(None);
-    }
     let vocab = circuits.model().config().d_vocab;
-    let rows = tokens.clamp(1, vocab);
-    let chosen: Vec<usize> = (0..rows).map(|row| row * vocab / rows).collect();
-    let (left, right) = circuits.rows(circuit, &chosen)?;
-    let sizes = circuits.row_norms(circuit, left.view())?;
+    let count = tokens.clamp(1, vocab);
+    let chosen: Vec<usize> = (0..count).map(|index| index * vocab / count).collect();
+    let Sample { left, right, sizes } = circuits.sample(circuit, &chosen)?;
     let least = norm / vocab as f64;
     let ties = sizes.mapv(|size| (TIE * (size / (vocab as f64).sqrt()).max(least)) as f32);
-    let places = (top_percent / 100.0 * vocab as f64).max(1.0);
+    let places = (top_percent / 100.0 * count as f64).max(1.0);
 
     const BLOCK: usize = 128;
     let left = left.mapv(|v| v as f32);
     let (mut rank, mut share) = (0.0, 0.0);
     for (block, start) in left.axis_chunks_iter(Axis(0), BLOCK).zip((0..).step_by(BLOCK)) {
         let product = block.dot(&right);
+        // A product of two factors that lie column by column does so, too.
+        let product = product.as_standard_layout();
         for (row, index) in product.rows().into_iter().zip(start..) {
-            let row = row.to_slice().expect("a product has its rows in one piece");
-            let (above, tied) = places_above(row, chosen[index], ties[index]);
+            let row = row.to_slice().expect("rows in one piece, as the layout says");
+            let (above, tied) = places_above(row, index, ties[index]);
             rank += above + tied / 2.0;
             share += ((places - above) / (tied + 1.0)).clamp(0.0, 1.0);
         }
     }
-    let rank = (vocab > 1).then(|| rank / (rows * (vocab - 1)) as f64);
-    Ok(Some(Diagonal { rank, top_share: share / rows as f64 }))
+    let rank = (count > 1).then(|| rank / (count * (count - 1)) as f64);
+    Ok(Some(Diagonal { rank, top_share: share / count as f64 }))
 }
 
 /// How many entries of a row are above its entry `own`, and how many tie with it: one that is above by half of `tie` counts half
@@ -173,9 +206,9 @@ fn places_above(row: &[f32], own: usize, tie: f32) -> (f64, f64) {
     if not_below <= above + 1 {
         return (f64::from(above), 0.0);
     }
-    let (mut sure, mut tied) = (0.0, 0.0);
+    let (mut sure, mut tied) = (f64::from(above), 0.0);
     for (index, &other) in row.iter().enumerate() {
-        if index == own || other <= low {
+        if index == own || other <= low || other >= high {
             continue;
         }
         // From −1, below, to 1, above.
@@ -186,25 +219,39 @@ fn places_above(row: &[f32], own: usize, tie: f32) -> (f64, f64) {
     (sure, tied)
 }
 
+/// Some rows and columns of a circuit over tokens, as factors.
+struct Sample {
+    /// `[tokens, k]`
+    left: Array2<f64>,
+    /// `[k, tokens]`, in single precision.
+    right: Array2<f32>,
+    /// The norms of the rows, over all columns.
+    sizes: Array1<f64>,
+}
+
 impl Circuits<'_> {
-    /// The factors of the rows `tokens` of a circuit over tokens: `[rows, k]`, and `[k, V]` in single precision.
-    fn rows(&self, circuit: Circuit, tokens: &[usize]) -> Result<(Array2<f64>, Array2<f32>)> {
+    /// The rows and columns `tokens`, ascending, of a circuit over tokens.
+    fn sample(&self, circuit: Circuit, tokens: &[usize]) -> Result<Sample> {
         let inner = self.inner(circuit)?;
         let left = self.model().w_e().select(Axis(0), tokens).mapv(f64::from).dot(&inner.left());
-        Ok((left, inner.right().mapv(|v| v as f32).dot(&self.reader(circuit))))
-    }
-
-    /// The norms of the rows of a circuit over tokens of which `left` is the left factor.
-    fn row_norms(&self, circuit: Circuit, left: ArrayView2<f64>) -> Result<Array1<f64>> {
-        let rows = left.dot(&self.compressed(circuit)?.right());
-        Ok(rows.map_axis(Axis(1), |row| row.dot(&row).sqrt()))
+        let (narrow, reader) = (inner.right().mapv(|v| v as f32), self.reader(circuit));
+        let right =
+            if tokens.len() < reader.ncols() { narrow.dot(&reader.select(Axis(1), tokens)) } else { narrow.dot(&reader) };
+        // Of what the rows are multiplied with only lengths are wanted, and these a triangular factor has as well.
+        let read =
+            self.triangles(circuit).map_or_else(|| inner.right().to_owned(), |(_, reader)| inner.right().dot(&reader.t()));
+        let sizes = left.dot(&r_factor(read.t()).t()).map_axis(Axis(1), |row| row.dot(&row).sqrt());
+        Ok(Sample { left, right, sizes })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{HeadId, Normalization, Positions};
+    use crate::circuit::testing::model;
+    use crate::model::{HeadId, Normalization, Positions, Transformer};
+    use ndarray::s;
+    use serde_json::json;
 
     #[test]
     fn ranks_count_ties_by_half_and_near_ties_in_proportion() {
@@ -218,6 +265,67 @@ mod tests {
         assert_eq!(places_above(&[0.0; 5], 2, 1e-9), (0.0, 4.0));
         // A tie that is lost in the digits of the entry.
         assert_eq!(places_above(&[1e9, 1e9, 0.0], 1, 1e-9), (0.0, 1.0));
+    }
+
+    #[test]
+    fn entries_that_are_clearly_above_count_once_beside_near_ties() {
+        // Two above by far, one half a tie above, one half a tie below.
+        assert_eq!(places_above(&[9.0, 1.0, 1.125, 0.875, 3.0, 0.0], 1, 0.25), (2.5, 1.0));
+    }
+
+    /// With one coordinate factors lie in memory by rows and by columns at once, and their product perhaps by columns.
+    #[test]
+    fn a_model_of_one_coordinate_has_diagonals() {
+        let shape = json!({ "layers": 1, "heads": 1, "d_model": 1, "d_head": 1, "vocab": 5, "context": 4 });
+        let model = model("random", shape);
+        let circuits = Circuits::new(&model);
+        let id = HeadId::new(0, 0);
+        for circuit in [Circuit::FullQk(id), Circuit::FullOv(id)] {
+            let dense = circuits.low_rank(circuit).unwrap().dense();
+            let above = |token: usize| dense.row(token).iter().filter(|&&other| other > dense[(token, token)]).count();
+            let expected = (0..5).map(above).sum::<usize>() as f64 / 20.0;
+            let found = diagonal(&circuits, circuit, 2048, 5.0).unwrap().unwrap().rank.unwrap();
+            assert!((found - expected).abs() < 1e-3, "{circuit:?}: {found} {expected}");
+        }
+    }
+
+    /// Of few tokens rows and columns are those of these tokens, whatever the others are.
+    #[test]
+    fn some_tokens_are_ranked_among_themselves() {
+        let shape = json!({ "layers": 1, "heads": 1, "d_model": 6, "d_head": 3, "vocab": 40, "context": 4 });
+        let model = model("random", shape);
+        let circuits = Circuits::new(&model);
+        let id = HeadId::new(0, 0);
+        let tokens: Vec<usize> = (0..8).map(|index| 5 * index).collect();
+        for circuit in [Circuit::FullQk(id), Circuit::FullOv(id)] {
+            let few = circuits.low_rank(circuit).unwrap().select(Some(&tokens), Some(&tokens)).dense();
+            let above = |token: usize| few.row(token).iter().filter(|&&other| other > few[(token, token)]).count();
+            let rank = (0..8).map(above).sum::<usize>() as f64 / 56.0;
+            let share = (0..8).map(|token| (2.0 - above(token) as f64).clamp(0.0, 1.0)).sum::<f64>() / 8.0;
+            let found = copying(&circuits, circuit, 8, 25.0).unwrap().diagonal.unwrap();
+            assert!((found.rank.unwrap() - rank).abs() < 1e-2, "{circuit:?}: {found:?} {rank}");
+            assert!((found.top_share - share).abs() < 1e-2, "{circuit:?}: {found:?} {share}");
+        }
+    }
+
+    /// `W_V M` and `M⁻¹ W_O` are the same circuit: whether it is nilpotent must not hang on `M`.
+    #[test]
+    fn a_circuit_has_its_score_however_it_is_factored() {
+        let shape = json!({ "layers": 1, "heads": 1, "d_model": 12, "d_head": 4, "vocab": 30, "context": 4 });
+        let model = model("random", shape);
+        let id = HeadId::new(0, 0);
+        let expected = copying_score(&Circuits::new(&model), Circuit::FullOv(id)).unwrap().unwrap();
+        let mut weights = model.to_weights();
+        for (index, scale) in [1.0, 10.0, 100.0, 1e3].into_iter().enumerate() {
+            weights.blocks[0].w_v.slice_mut(s![.., .., index]).mapv_inplace(|v| v * scale);
+            weights.blocks[0].w_o.slice_mut(s![.., index, ..]).mapv_inplace(|v| v / scale);
+        }
+        let other = Transformer::new(model.config().clone(), weights).unwrap();
+        let circuits = Circuits::new(&other);
+        let found = copying_score(&circuits, Circuit::FullOv(id)).unwrap().unwrap();
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        let length = |circuits: &Circuits| circuits.core(Circuit::Ov(id)).unwrap().iter().map(|v| v * v).sum::<f64>();
+        assert!((length(&circuits) / length(&Circuits::new(&model)) - 1.0).abs() < 1e-5);
     }
 
     #[test]

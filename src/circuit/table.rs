@@ -4,7 +4,7 @@ use super::weights::{Circuit, Circuits};
 use crate::Result;
 use crate::linalg::LowRank;
 use crate::model::Transformer;
-use ndarray::{Array1, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, ArrayView1, ArrayView2};
 use rayon::prelude::*;
 
 /// Rows of a table that are multiplied out together.
@@ -53,12 +53,7 @@ pub fn tie(largest: f64, noise: f64) -> f64 {
 pub fn noise(circuits: &Circuits, circuit: Circuit) -> f64 {
     let model = circuits.model();
     let norm = |w: ArrayView2<f32>| w.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    let longest = |w: ArrayView2<f32>, axis: Axis| {
-        let lanes = w.axis_iter(axis).map(|lane| lane.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>());
-        lanes.fold(0.0, f64::max).sqrt()
-    };
-    let embed = longest(model.w_e(), Axis(0));
-    let unembed = longest(model.w_u(), Axis(1));
+    let (embed, unembed) = circuits.longest();
     let ov = |id| norm(model.head(id).w_v) * norm(model.head(id).w_o);
     let qk = |id| norm(model.head(id).w_q) * norm(model.head(id).w_k);
     let size = match circuit {

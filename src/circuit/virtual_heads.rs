@@ -6,7 +6,7 @@
 
 use super::copying::copying_score;
 use super::head_scores::{HeadScore, Score, score_patterns, uniform};
-use super::weights::{Circuit, Circuits};
+use super::weights::{Circuit, Circuits, Shared};
 use crate::Result;
 use crate::batch::TokenBatch;
 use crate::model::{HeadId, ModelConfig, Transformer};
@@ -72,8 +72,9 @@ pub fn virtual_head_scores(
 /// # Panics
 /// If the model has no such heads.
 pub fn virtual_copying(circuits: &Circuits, pairs: &[VirtualHead]) -> Result<Vec<Option<f64>>> {
-    let copying = |&VirtualHead { from, to }: &VirtualHead| copying_score(circuits, Circuit::VirtualOv { from, to });
-    pairs.par_iter().map(copying).collect()
+    let of_pairs: Vec<_> = pairs.iter().map(|&VirtualHead { from, to }| Circuit::VirtualOv { from, to }).collect();
+    circuits.prepare(&of_pairs, Shared::Both);
+    of_pairs.par_iter().map(|&circuit| copying_score(circuits, circuit)).collect()
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 //! 2021, sections "QK and OV circuits" and "Path expansion of logits".
 
 use crate::Result;
-use crate::linalg::{Complex, LowRank, eigenvalues, r_factor_by_blocks};
+use crate::linalg::{Complex, LowRank, eigenvalues, r_factor_by_blocks, thin_qr};
 use crate::model::{HeadId, ModelConfig, Transformer};
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
@@ -119,7 +119,23 @@ pub struct Circuits<'a> {
     embed: OnceLock<Array2<f64>>,
     /// The triangular factor of `W_Uᵀ`, `[min(V, d), d]`.
     unembed: OnceLock<Array2<f64>>,
+    /// The longest row of `W_E`, and the longest column of `W_U`.
+    longest: OnceLock<(f64, f64)>,
 }
+
+/// What circuits share that [`Circuits::prepare`] computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// That of their eigenvalues.
+    Eigenvalues,
+    /// That of their norms and singular values.
+    Norms,
+    /// That of both.
+    Both,
+}
+
+/// A norm of no more than so many times what rounding makes is that of a circuit of zeros.
+const ROUNDING: f64 = 30.0;
 
 fn wide(w: ArrayView2<f32>) -> Array2<f64> {
     w.mapv(f64::from)
@@ -174,6 +190,7 @@ impl<'a> Circuits<'a> {
             embed_embed: OnceLock::new(),
             embed: OnceLock::new(),
             unembed: OnceLock::new(),
+            longest: OnceLock::new(),
         }
     }
 
@@ -200,9 +217,20 @@ impl<'a> Circuits<'a> {
         self.unembed.get_or_init(|| r_factor_by_blocks(self.model.config().d_model, blocks(self.model.w_u().reversed_axes())))
     }
 
-    /// Computes what the eigenvalues of `circuits` share, and with `norms` what their norms and singular values share, with all
-    /// threads. Otherwise the first circuit that needs it computes it, alone.
-    pub fn prepare(&self, circuits: &[Circuit], norms: bool) {
+    /// The lengths of the longest row of `W_E` and of the longest column of `W_U`.
+    pub(super) fn longest(&self) -> (f64, f64) {
+        *self.longest.get_or_init(|| {
+            let square = |v: f32| f64::from(v).powi(2);
+            let rows = self.model.w_e().outer_iter().map(|row| row.iter().map(|&v| square(v)).sum::<f64>()).fold(0.0, f64::max);
+            // Row by row, as it lies in memory.
+            let mut columns = Array1::<f64>::zeros(self.model.config().d_vocab);
+            self.model.w_u().outer_iter().for_each(|row| columns.zip_mut_with(&row, |sum, &v| *sum += square(v)));
+            (rows.sqrt(), columns.into_iter().fold(0.0, f64::max).sqrt())
+        })
+    }
+
+    /// Computes what `circuits` share, with all threads. Otherwise the first circuit that needs it computes it, alone.
+    pub fn prepare(&self, circuits: &[Circuit], shared: Shared) {
         // Not inside `get_or_init`: a thread that waits there for its other half may be handed a circuit that waits for this one.
         let set = |place: &OnceLock<Array2<f64>>, left: ArrayView2<f32>| {
             if place.get().is_none() {
@@ -213,13 +241,13 @@ impl<'a> Circuits<'a> {
             }
         };
         let any = |ends| circuits.iter().any(|circuit| circuit.ends() == ends);
-        if any(Ends::Logits) {
+        if shared != Shared::Norms && any(Ends::Logits) {
             set(&self.unembed_embed, self.model.w_u());
         }
-        if any(Ends::Tokens) {
+        if shared != Shared::Norms && any(Ends::Tokens) {
             set(&self.embed_embed, self.model.w_e().t());
         }
-        if norms && (any(Ends::Logits) || any(Ends::Tokens)) {
+        if shared != Shared::Eigenvalues && (any(Ends::Logits) || any(Ends::Tokens)) {
             let unembed = || {
                 if any(Ends::Logits) {
                     self.unembed();
@@ -296,10 +324,18 @@ impl<'a> Circuits<'a> {
     /// If the model has no such head.
     pub fn compressed(&self, circuit: Circuit) -> Result<LowRank> {
         let inner = self.inner(circuit)?;
+        match self.triangles(circuit) {
+            None => Ok(inner),
+            Some((embed, reader)) => inner.after(embed.view())?.dot(reader.t()),
+        }
+    }
+
+    /// The triangular factors of what embeds and what reads a circuit over tokens, each of width `d`.
+    pub(super) fn triangles(&self, circuit: Circuit) -> Option<(&Array2<f64>, &Array2<f64>)> {
         match circuit.ends() {
-            Ends::Stream => Ok(inner),
-            Ends::Logits => inner.after(self.embed().view())?.dot(self.unembed().t()),
-            Ends::Tokens => inner.after(self.embed().view())?.dot(self.embed().t()),
+            Ends::Stream => None,
+            Ends::Logits => Some((self.embed(), self.unembed())),
+            Ends::Tokens => Some((self.embed(), self.embed())),
         }
     }
 
@@ -314,7 +350,10 @@ impl<'a> Circuits<'a> {
         self.compressed(circuit)?.singular_values()
     }
 
-    /// `B A`, `[k, k]`, for a circuit `A B`: its eigenvalues are those of the circuit, apart from zeros.
+    /// A matrix no larger than `[k, k]` whose eigenvalues are those of the circuit, apart from zeros: `B A` for a circuit `A B`, the
+    /// head's part of `A` with orthonormal columns; where there are fewer than `k` tokens, the circuit itself.
+    ///
+    /// Since `A` is orthonormal, the norm of the matrix, too, is a property of the circuit: `W_V M` and `M⁻¹ W_O` have the same one.
     ///
     /// # Errors
     /// None that a model's own heads can cause.
@@ -322,12 +361,27 @@ impl<'a> Circuits<'a> {
     /// # Panics
     /// If the model has no such head.
     pub fn core(&self, circuit: Circuit) -> Result<Array2<f64>> {
+        if circuit.is_over_tokens() && self.model.config().d_vocab < self.width(circuit) {
+            return Ok(self.low_rank(circuit)?.dense());
+        }
         let inner = self.inner(circuit)?;
+        // The direct path has the identity there.
+        let inner = if circuit == Circuit::Direct {
+            inner
+        } else {
+            let (q, r) = thin_qr(inner.left());
+            LowRank::new(q, r.dot(&inner.right()))?
+        };
         match circuit.ends() {
             Ends::Stream => Ok(inner.right().dot(&inner.left())),
             Ends::Logits => inner.closed_by(self.unembed_embed().view()),
             Ends::Tokens => inner.closed_by(self.embed_embed().view()),
         }
+    }
+
+    /// How many eigenvalues a circuit has as a low-rank product: `k`, or `d` of the direct path.
+    fn width(&self, circuit: Circuit) -> usize {
+        self.factors(circuit).first().map_or(self.model.config().d_model, |first| first.ncols())
     }
 
     /// The eigenvalues that can differ from zero, by descending magnitude (see [`eigenvalues`]): `k` of them, or `d` of the direct
@@ -341,18 +395,26 @@ impl<'a> Circuits<'a> {
     /// # Panics
     /// If the model has no such head.
     pub fn eigenvalues(&self, circuit: Circuit) -> Result<Vec<Complex>> {
-        let (d, tokens) = (self.model.config().d_model, self.model.w_e().nrows());
-        let least = if circuit.is_over_tokens() { d.min(tokens) } else { d };
-        let width = self.factors(circuit).first().map_or(d, |first| first.ncols());
-        if tokens < width && circuit.is_over_tokens() {
-            let mut values = eigenvalues(self.low_rank(circuit)?.dense().view())?;
-            values.resize(width, Complex::new(0.0, 0.0));
-            return Ok(values);
-        }
-        let mut values = eigenvalues(self.core(circuit)?.view())?;
-        // What is zero by its rank, exactly zero.
-        values.iter_mut().skip(least).for_each(|value| *value = Complex::new(0.0, 0.0));
+        self.eigenvalues_of(circuit, self.core(circuit)?.view())
+    }
+
+    /// [`Circuits::eigenvalues`], where the core is known.
+    pub(super) fn eigenvalues_of(&self, circuit: Circuit, core: ArrayView2<f64>) -> Result<Vec<Complex>> {
+        let mut values = eigenvalues(core)?;
+        values.resize(self.width(circuit), Complex::new(0.0, 0.0));
         Ok(values)
+    }
+
+    /// The norm of a circuit; none where it is zero as far as weights in single precision can tell: no more than what rounding leaves.
+    ///
+    /// # Errors
+    /// None that a model's own heads can cause.
+    ///
+    /// # Panics
+    /// If the model has no such head.
+    pub fn norm_if_any(&self, circuit: Circuit) -> Result<Option<f64>> {
+        let (norm, rounding) = self.norm_and_rounding(circuit)?;
+        Ok((norm > ROUNDING * rounding).then_some(norm))
     }
 
     /// The norm of a circuit, and about how much of it the rounding of all weights to single precision can make up: half a unit in

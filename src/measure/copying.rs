@@ -1,8 +1,8 @@
 use super::circuits::{self, CircuitName};
 use super::columns::{INTEGER, NUMBER, TEXT, schema};
 use super::{Cost, Measure, Subject};
-use crate::circuit::copying::{chance_sd, copying_score, diagonal};
-use crate::circuit::weights::Circuits;
+use crate::circuit::copying::{chance_sd, copying};
+use crate::circuit::weights::{Circuits, Shared};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::ModelConfig;
@@ -37,11 +37,12 @@ pub struct Copying {
     #[serde(default)]
     #[schemars(length(min = 1))]
     heads: Option<Vec<String>>,
-    /// How many rows of a circuit over tokens to look at, evenly spaced over the vocabulary. Default: 2048, or all.
+    /// How many tokens stand for the vocabulary, evenly spaced: of a circuit over tokens their rows are looked at, and in a row only
+    /// their entries are ranked, the token's own among them. Default: 2048, or all.
     #[serde(default = "default_tokens")]
     #[schemars(range(min = 1))]
     tokens: usize,
-    /// What counts as the largest of a row, in percent of the vocabulary. Default: 5.
+    /// What counts as the largest of a row, in percent of the tokens that are ranked. Default: 5.
     #[serde(default = "default_percent")]
     #[schemars(range(min = 0.0, max = 100.0))]
     top_percent: f64,
@@ -93,10 +94,9 @@ impl Measure for Copying {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        // A block of 128 rows, what is multiplied for it, and the rows' left factor.
-        let row = model.d_vocab.saturating_mul(model.d_head.saturating_add(128)).saturating_mul(size_of::<f32>());
-        let left = self.tokens.min(model.d_vocab).saturating_mul(model.d_model.saturating_add(model.d_head));
-        let of_thread = row.saturating_add(left.saturating_mul(2 * size_of::<f64>()));
+        // For each token: an entry in a block of 128 rows, its part of both factors, what embeds and what reads it.
+        let token = model.d_model.saturating_add(model.d_head).saturating_mul(3).saturating_add(128);
+        let of_thread = self.tokens.min(model.d_vocab).saturating_mul(token).saturating_mul(size_of::<f64>());
         let bytes = circuits::bytes(model).saturating_add(of_thread.saturating_mul(rayon::current_num_threads()));
         Cost { rows: circuits::count(model, &self.circuits, self.heads.as_deref()), bytes }
     }
@@ -105,20 +105,21 @@ impl Measure for Copying {
         let config = subject.model.config();
         let chosen = circuits::circuits(config, &self.circuits, self.heads.as_deref())?;
         let circuits = Circuits::new(subject.model);
-        circuits.prepare(&chosen.iter().map(|(_, circuit)| *circuit).collect::<Vec<_>>(), true);
-        let of_circuit = |(_, circuit): &(&str, _)| {
-            Ok((copying_score(&circuits, *circuit)?, diagonal(&circuits, *circuit, self.tokens, self.top_percent)?))
-        };
+        circuits.prepare(&chosen.iter().map(|(_, circuit)| *circuit).collect::<Vec<_>>(), Shared::Both);
+        let of_circuit = |(_, circuit): &(&str, _)| copying(&circuits, *circuit, self.tokens, self.top_percent);
         let found = chosen.par_iter().map(of_circuit).collect::<Result<Vec<_>>>()?;
         let chance: Vec<f64> = chosen.iter().map(|(_, circuit)| chance_sd(config, *circuit)).collect();
-        let z = found.iter().zip(&chance).map(|((score, _), sd)| score.map(|score| score / sd)).collect::<Vec<_>>();
+        let z = found.iter().zip(&chance).map(|(of, sd)| of.score.map(|score| score / sd)).collect::<Vec<_>>();
         let mut columns = circuits::key_columns(chosen.iter());
         columns.extend([
-            Column::new("score".into(), found.iter().map(|(score, _)| *score).collect::<Vec<_>>()),
+            Column::new("score".into(), found.iter().map(|of| of.score).collect::<Vec<_>>()),
             Column::new("chance_sd".into(), chance),
             Column::new("z".into(), z),
-            Column::new("diagonal_rank".into(), found.iter().map(|(_, d)| d.and_then(|d| d.rank)).collect::<Vec<_>>()),
-            Column::new("diagonal_top_share".into(), found.iter().map(|(_, d)| d.map(|d| d.top_share)).collect::<Vec<_>>()),
+            Column::new("diagonal_rank".into(), found.iter().map(|of| of.diagonal.and_then(|d| d.rank)).collect::<Vec<_>>()),
+            Column::new(
+                "diagonal_top_share".into(),
+                found.iter().map(|of| of.diagonal.map(|d| d.top_share)).collect::<Vec<_>>(),
+            ),
         ]);
         Ok(DataFrame::new_infer_height(columns)?)
     }

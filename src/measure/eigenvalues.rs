@@ -2,7 +2,7 @@ use super::circuits::{self, CircuitName};
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::weights::Circuits;
+use crate::circuit::weights::{Circuits, Shared};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::ModelConfig;
@@ -73,7 +73,7 @@ impl Measure for Eigenvalues {
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let chosen = circuits::circuits(subject.model.config(), &self.circuits, self.heads.as_deref())?;
         let circuits = Circuits::new(subject.model);
-        circuits.prepare(&chosen.iter().map(|(_, circuit)| *circuit).collect::<Vec<_>>(), false);
+        circuits.prepare(&chosen.iter().map(|(_, circuit)| *circuit).collect::<Vec<_>>(), Shared::Eigenvalues);
         let values = chosen.par_iter().map(|(_, circuit)| circuits.eigenvalues(*circuit)).collect::<Result<Vec<_>>>()?;
         let rows = || chosen.iter().zip(&values).flat_map(|(key, values)| values.iter().enumerate().map(move |row| (key, row)));
         let mut columns = circuits::key_columns(rows().map(|(key, _)| key));

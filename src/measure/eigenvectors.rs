@@ -1,7 +1,7 @@
 use super::columns::{INTEGER, NUMBER, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::weights::{Circuit, Circuits};
+use crate::circuit::weights::{Circuit, Circuits, Shared};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::linalg::Complex;
@@ -76,11 +76,11 @@ fn heaviest(weights: &Array1<f64>, top: usize) -> Vec<usize> {
 impl Eigenvectors {
     fn of_head(&self, circuits: &Circuits, head: HeadId) -> Result<Vec<Row>> {
         let product = circuits.low_rank(Circuit::FullOv(head))?;
-        let (norm, rounding) = circuits.norm_and_rounding(Circuit::FullOv(head))?;
+        let any = circuits.norm_if_any(Circuit::FullOv(head))?.is_some();
         let mut rows = Vec::new();
         for (index, pair) in product.left_eigenvectors(self.count)?.into_iter().enumerate() {
             let row = |token| Row { head, index, value: pair.value, multiplicity: pair.multiplicity, token };
-            let vector = pair.vector.as_ref().filter(|_| norm > crate::circuit::copying::ROUNDING * rounding);
+            let vector = pair.vector.as_ref().filter(|_| any);
             let Some(vector) = vector else {
                 rows.push(row(None));
                 continue;
@@ -136,6 +136,7 @@ impl Measure for Eigenvectors {
         let model = subject.model;
         let heads = heads(model.config(), self.heads.as_deref())?;
         let circuits = Circuits::new(model);
+        circuits.prepare(&heads.iter().map(|&head| Circuit::FullOv(head)).collect::<Vec<_>>(), Shared::Norms);
         let rows: Vec<Vec<Row>> = heads.par_iter().map(|&head| self.of_head(&circuits, head)).collect::<Result<_>>()?;
         let rows: Vec<Row> = rows.into_iter().flatten().collect();
         Ok(df!(

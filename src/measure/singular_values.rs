@@ -2,7 +2,7 @@ use super::circuits::{self, HeadCircuit};
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::weights::Circuits;
+use crate::circuit::weights::{Circuits, Shared};
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::ModelConfig;
@@ -59,6 +59,7 @@ impl Measure for SingularValues {
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let chosen = circuits::circuits(subject.model.config(), &self.circuits, self.heads.as_deref())?;
         let circuits = Circuits::new(subject.model);
+        circuits.prepare(&chosen.iter().map(|(_, circuit)| *circuit).collect::<Vec<_>>(), Shared::Norms);
         let values = chosen.par_iter().map(|(_, circuit)| circuits.singular_values(*circuit)).collect::<Result<Vec<_>>>()?;
         let rows = || chosen.iter().zip(&values).flat_map(|(key, values)| values.iter().enumerate().map(move |row| (key, row)));
         let mut columns = circuits::key_columns(rows().map(|(key, _)| key));

@@ -311,7 +311,8 @@ mod tests {
     use crate::model::{Normalization, Positions};
 
     fn initialised(variance: f64) -> (Vec<ClosedForm>, ModelConfig) {
-        let init = Initialisation { w_e: variance, w_pos: variance, w_v: variance, w_o: variance, w_u: variance, biases: false };
+        let init =
+            Initialisation { w_e: variance, w_pos: variance, w_v: variance, w_o: variance, w_u: variance, biases: false };
         let config = ModelConfig {
             n_layers: 2,
             n_heads: 2,
@@ -331,10 +332,9 @@ mod tests {
     fn scores_may_be_four_of_their_chance_levels_off() {
         let (found, config) = initialised(0.01);
         let (from, to) = (HeadId::new(0, 1), HeadId::new(1, 0));
-        for (quantity, count, circuit) in [
-            (Quantity::Copying, 4, Circuit::FullOv(to)),
-            (Quantity::Matching, 4, Circuit::KComposition { from, to }),
-        ] {
+        for (quantity, count, circuit) in
+            [(Quantity::Copying, 4, Circuit::FullOv(to)), (Quantity::Matching, 4, Circuit::KComposition { from, to })]
+        {
             let of_quantity: Vec<_> = found.iter().filter(|form| form.quantity == quantity).collect();
             assert_eq!(of_quantity.len(), count);
             let tolerance = 4.0 * chance_sd(&config, circuit);
