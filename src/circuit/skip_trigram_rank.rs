@@ -4,9 +4,8 @@
 //! attention of each destination times the source's row of the full OV circuit.
 
 use super::skip_trigrams::{Among, HeadTables};
-use super::table::softmax;
 use super::weights::Circuits;
-use crate::linalg::{LowRank, r_factor, singular_values};
+use crate::linalg::{LowRank, log_softmax, r_factor, singular_values};
 use crate::model::HeadId;
 use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
@@ -67,6 +66,9 @@ fn reaches(mut spectrum: Vec<f64>, heads: usize, noise: f64) -> Vec<Reach> {
 /// What a set of heads does together for each source: their tables `[destination, out]`, each of rank one, added up.
 pub struct Together {
     heads: Vec<HeadTables>,
+    d_vocab: usize,
+    /// How many sources there are.
+    sources: usize,
 }
 
 impl Together {
@@ -79,12 +81,14 @@ impl Together {
     /// If the model has no such head or token.
     pub fn new(circuits: &Circuits, heads: &[HeadId], sources: Option<&[usize]>) -> Result<Self> {
         let among = Among { sources, ..Among::default() };
-        Ok(Self { heads: heads.iter().map(|&id| HeadTables::new(circuits, id, among)).collect::<Result<_>>()? })
+        let heads = heads.iter().map(|&id| HeadTables::new(circuits, id, among)).collect::<Result<_>>()?;
+        let d_vocab = circuits.model().config().d_vocab;
+        Ok(Self { heads, d_vocab, sources: sources.map_or(d_vocab, <[usize]>::len) })
     }
 
     /// The table of source number `source`, rows centred over the outs.
-    fn table(&self, source: usize, d_vocab: usize) -> Result<LowRank> {
-        let (mut attention, mut effects) = (Array2::zeros((d_vocab, 0)), Array2::zeros((0, d_vocab)));
+    fn table(&self, source: usize) -> Result<LowRank> {
+        let (mut attention, mut effects) = (Array2::zeros((self.d_vocab, 0)), Array2::zeros((0, self.d_vocab)));
         for head in &self.heads {
             let (a, e) = head.of_source(source);
             attention.push_column(Array1::from(a).view()).map_err(|error| Error::invalid(error.to_string()))?;
@@ -93,14 +97,24 @@ impl Together {
         LowRank::new(attention, effects)
     }
 
-    /// For each of `sources` sources: how many of the heads its table needs, whatever they want.
+    /// The norm that a source's table has from rounding alone: that of each head's attention, times what rounding makes of a row of
+    /// effects.
+    fn noise(&self, table: &LowRank) -> f64 {
+        let of_head = |(attention, head): (ArrayView1<f64>, &HeadTables)| attention.dot(&attention).sqrt() * head.noise;
+        let attention = table.left();
+        attention.columns().into_iter().zip(&self.heads).map(of_head).sum::<f64>() * (self.d_vocab as f64).sqrt()
+    }
+
+    /// For each source: how many of the heads its table needs, whatever they want.
     ///
     /// # Errors
     /// [`Error::Invalid`] if a decomposition does not converge.
-    pub fn reaches(&self, sources: usize, d_vocab: usize) -> Result<Vec<Vec<Reach>>> {
-        let noise = self.heads.iter().map(|head| head.noise).fold(0.0, f64::max) * d_vocab as f64;
-        let of_source = |source| Ok(reaches(self.table(source, d_vocab)?.singular_values()?, self.heads.len(), noise));
-        (0..sources).into_par_iter().map(of_source).collect()
+    pub fn reaches(&self) -> Result<Vec<Vec<Reach>>> {
+        let of_source = |source| {
+            let table = self.table(source)?;
+            Ok(reaches(table.singular_values()?, self.heads.len(), self.noise(&table)))
+        };
+        (0..self.sources).into_par_iter().map(of_source).collect()
     }
 }
 
@@ -140,30 +154,45 @@ pub(super) fn centered(rows: &Array2<f64>) -> Array2<f64> {
     }
 }
 
-/// `KL(p ‖ q)` in nats.
-fn divergence(p: ArrayView1<f64>, q: ArrayView1<f64>) -> f64 {
-    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q).ln()).sum()
+/// The logarithm of the softmax of each row.
+fn log_softmax_rows(logits: &Array2<f64>) -> Array2<f64> {
+    let mut logs = logits.clone();
+    logs.rows_mut().into_iter().zip(logits.rows()).for_each(|(mut to, row)| to.assign(&log_softmax(row)));
+    logs
+}
+
+/// `KL(p ‖ q)` in nats, from `ln p` and `ln q`: finite also where `q` is too small to be told from 0.
+fn divergence(log_p: ArrayView1<f64>, log_q: ArrayView1<f64>) -> f64 {
+    log_p.iter().zip(log_q).map(|(log_p, log_q)| log_p.exp() * (log_p - log_q)).sum()
+}
+
+/// `−Σ p ln p` in nats.
+fn entropy<'a>(p: impl IntoIterator<Item = &'a f64>) -> f64 {
+    -p.into_iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
 }
 
 /// The least cost in nats, mean over the rows of `wanted` (distributions), with 0, 1, … heads, up to as many as there are rows.
 ///
 /// Every row is served by one head, which says the same to all its rows, or by none, which says that all outs are alike. What a head
-/// says best to several rows is the mean of their distributions. The least over all ways to divide the rows.
+/// says best to several rows is the mean of their distributions; it then costs so many times the entropy of the mean, less the
+/// entropies of the rows. The least over all ways to divide the rows.
 fn costs(wanted: &Array2<f64>) -> Vec<f64> {
     let (count, outs) = wanted.dim();
     let sets = 1usize << count;
     let members = |set: usize| (0..count).filter(move |row| set >> row & 1 == 1);
-    let cost = |set: usize, said: ArrayView1<f64>| members(set).map(|row| divergence(wanted.row(row), said)).sum::<f64>();
-    let alike = Array1::from_elem(outs, 1.0 / outs as f64);
+    let entropies: Vec<f64> = wanted.rows().into_iter().map(entropy).collect();
+    // What is said to each row of a set has this entropy.
+    let cost = |set: usize, said: f64| members(set).map(|row| said - entropies[row]).sum::<f64>().max(0.0);
+    let alike = (outs as f64).ln();
     let of_head: Vec<f64> = (0..sets)
         .map(|set| {
             let mut mean = Array1::<f64>::zeros(outs);
             members(set).for_each(|row| mean += &wanted.row(row));
-            mean /= (set.count_ones() as f64).max(1.0);
-            cost(set, mean.view())
+            mean /= f64::from(set.count_ones()).max(1.0);
+            cost(set, entropy(&mean))
         })
         .collect();
-    let mut least: Vec<f64> = (0..sets).map(|set| cost(set, alike.view())).collect();
+    let mut least: Vec<f64> = (0..sets).map(|set| cost(set, alike)).collect();
     let mut all = vec![least[sets - 1]];
     for _ in 0..count {
         let with_one_less = least.clone();
@@ -205,20 +234,17 @@ pub fn wished(circuits: &Circuits, heads: &[HeadId], wishes: &[Wish]) -> Result<
     let together = Together::new(circuits, heads, Some(&sources))?;
     let of_target = |(index, target): (usize, &Target)| {
         let logits = centered(&target.logits);
-        let mut wanted = Array2::zeros(logits.dim());
-        for (mut row, logits) in wanted.rows_mut().into_iter().zip(logits.rows()) {
-            row.assign(&softmax(logits));
-        }
+        let wanted = log_softmax_rows(&logits);
         let spectrum = singular_values(r_factor(logits.t()).view())?;
         let mut reachable = reaches(spectrum, target.destinations.len(), 0.0);
-        for (reach, nats) in reachable.iter_mut().zip(costs(&wanted)) {
+        for (reach, nats) in reachable.iter_mut().zip(costs(&wanted.mapv(f64::exp))) {
             reach.nats = Some(nats);
         }
-        let does = together.table(index, d_vocab)?.select(Some(&target.destinations), None).dense();
+        let does = together.table(index)?.select(Some(&target.destinations), None).dense();
         let norm = |m: &Array2<f64>| m.iter().map(|value| value * value).sum::<f64>().sqrt();
         let whole = norm(&logits);
-        let rows = wanted.rows().into_iter().zip(does.rows());
-        let nats = rows.map(|(wanted, does)| divergence(wanted, softmax(does).view())).sum::<f64>();
+        let said = log_softmax_rows(&does);
+        let nats = wanted.rows().into_iter().zip(said.rows()).map(|(wanted, said)| divergence(wanted, said)).sum::<f64>();
         let reached = Reach {
             heads: heads.len(),
             singular_value: None,
@@ -234,6 +260,7 @@ pub fn wished(circuits: &Circuits, heads: &[HeadId], wishes: &[Wish]) -> Result<
 mod tests {
     use super::*;
     use crate::circuit::skip_trigrams::tests::{by_brute_force, one_layer};
+    use crate::model::Transformer;
     use ndarray::array;
 
     #[test]
@@ -242,7 +269,7 @@ mod tests {
         let model = one_layer(3, vocab);
         let circuits = Circuits::new(&model);
         let heads: Vec<_> = model.config().heads().collect();
-        let found = Together::new(&circuits, &heads, None).unwrap().reaches(vocab, vocab).unwrap();
+        let found = Together::new(&circuits, &heads, None).unwrap().reaches().unwrap();
         for (source, reach) in found.iter().enumerate() {
             let mut table = Array2::zeros((vocab, vocab));
             for &id in &heads {
@@ -277,6 +304,40 @@ mod tests {
         assert!(found[2].abs() < 1e-12 && found[3].abs() < 1e-12);
     }
 
+    /// A wish against which the model says the opposite, so loudly that the probability of what is wished underflows.
+    #[test]
+    fn a_cost_is_finite_where_probabilities_underflow() {
+        let mut weights = one_layer(1, 6).to_weights();
+        weights.w_u *= 1e6;
+        let model = Transformer::new(one_layer(1, 6).config().clone(), weights).unwrap();
+        let circuits = Circuits::new(&model);
+        let heads: Vec<_> = model.config().heads().collect();
+        let does = Together::new(&circuits, &heads, None).unwrap().table(2).unwrap().dense().row(1).to_owned();
+        let out = (0..6).min_by(|&a, &b| does[a].total_cmp(&does[b])).unwrap();
+        let most = does.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        assert!(most - does[out] > 1000.0, "{does}");
+        let found = wished(&circuits, &heads, &[Wish { source: 2, destination: 1, out, value: 900.0 }]).unwrap();
+        let nats = found[0].reached.nats.unwrap();
+        assert!((nats / (most - does[out]) - 1.0).abs() < 1e-3, "{nats} {does}");
+    }
+
+    /// Where heads hardly attend to a source, their table is small but not nothing: what counts is the rounding of just this table.
+    #[test]
+    fn rounding_is_as_small_as_the_attention() {
+        let model = one_layer(2, 6);
+        let circuits = Circuits::new(&model);
+        let heads: Vec<_> = model.config().heads().collect();
+        let together = Together::new(&circuits, &heads, None).unwrap();
+        for source in 0..6 {
+            let table = together.table(source).unwrap();
+            let most: f64 = together.heads.iter().map(|head| head.noise).sum::<f64>() * 6.0;
+            let noise = together.noise(&table);
+            assert!(noise > 0.0 && noise < most, "{noise} {most}");
+            let (small, large) = (table.scaled(1e-9), table.scaled(1.0));
+            assert!((together.noise(&small) / together.noise(&large) / 1e-9 - 1.0).abs() < 1e-9);
+        }
+    }
+
     #[test]
     fn wishes_that_the_model_fulfils_leave_nothing() {
         let model = one_layer(2, 6);
@@ -286,7 +347,7 @@ mod tests {
             .into_iter()
             .flat_map(|destination| {
                 let together = Together::new(&circuits, &heads, None).unwrap();
-                let row = together.table(2, 6).unwrap().dense().row(destination).to_vec();
+                let row = together.table(2).unwrap().dense().row(destination).to_vec();
                 row.into_iter().enumerate().map(move |(out, value)| Wish { source: 2, destination, out, value })
             })
             .collect();

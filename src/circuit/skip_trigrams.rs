@@ -3,10 +3,10 @@
 //! Source: Elhage et al. 2021, "Splitting attention head terms into circuits". A head that attends from a
 //! destination token to a source token with weight `A` adds `A` times the source's row of the full OV circuit to the logits.
 
-use super::table::{log_sum_exp, map_rows, noise, tie};
+use super::table::{map_rows, noise, tie};
 use super::weights::{Circuit, Circuits};
 use crate::Result;
-use crate::linalg::LowRank;
+use crate::linalg::{LowRank, log_sum_exp};
 use crate::model::HeadId;
 use ndarray::ArrayView1;
 use rayon::prelude::*;
@@ -202,8 +202,8 @@ pub(super) mod tests {
     use super::*;
     use crate::batch::TokenBatch;
     use crate::circuit::skip_trigram_rank::centered;
-    use crate::circuit::table::softmax;
     use crate::circuit::testing::model;
+    use crate::linalg::softmax;
     use crate::model::{Keep, Transformer};
     use ndarray::{Array2, s};
     use serde_json::json;

@@ -2,9 +2,9 @@
 
 use super::weights::{Circuit, Circuits};
 use crate::Result;
-use crate::linalg::LowRank;
+use crate::linalg::{LowRank, log_sum_exp};
 use crate::model::Transformer;
-use ndarray::{Array1, ArrayView1, ArrayView2};
+use ndarray::{ArrayView1, ArrayView2};
 use rayon::prelude::*;
 
 /// Rows of a table that are multiplied out together.
@@ -77,18 +77,6 @@ pub fn map_rows<T: Send>(product: &LowRank, read: impl Fn(usize, ArrayView1<f64>
         block.rows().into_iter().enumerate().map(|(row, values)| read(start + row, values)).collect::<Vec<_>>()
     };
     starts.par_iter().flat_map_iter(of_block).collect()
-}
-
-/// The softmax of a row of logits.
-pub fn softmax(logits: ArrayView1<f64>) -> Array1<f64> {
-    let normalizer = log_sum_exp(logits);
-    logits.mapv(|logit| (logit - normalizer).exp())
-}
-
-/// `ln Σ exp`, without overflow.
-pub fn log_sum_exp(logits: ArrayView1<f64>) -> f64 {
-    let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    max + logits.iter().map(|logit| (logit - max).exp()).sum::<f64>().ln()
 }
 
 /// An entry of a table.
@@ -171,8 +159,9 @@ mod tests {
     use super::*;
     use crate::batch::TokenBatch;
     use crate::circuit::testing::model;
+    use crate::linalg::softmax;
     use crate::model::Keep;
-    use ndarray::array;
+    use ndarray::{Array1, array};
     use serde_json::json;
 
     #[test]
@@ -193,12 +182,6 @@ mod tests {
         let product = LowRank::new(a, array![[1.0, 2.0]]).unwrap();
         let found = map_rows(&product, |row, values| (row, values.sum()));
         assert_eq!(found, (0..rows).map(|row| (row, 3.0 * row as f64)).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn softmax_does_not_overflow() {
-        assert_eq!(softmax(array![1e300, 0.0].view()), array![1.0, 0.0]);
-        assert!((log_sum_exp(array![1.0, 1.0].view()) - (1.0 + 2f64.ln())).abs() < 1e-15);
     }
 
     fn random(layers: usize, positions: &str) -> Transformer {

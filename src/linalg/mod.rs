@@ -1,9 +1,11 @@
-//! Low-rank products, the decompositions behind them (faer behind ndarray views), and random matrices.
+//! Low-rank products, the decompositions behind them (faer behind ndarray views), random matrices, and the softmax.
 
 mod decompose;
 mod low_rank;
 mod random;
+mod softmax;
 
 pub use decompose::{Complex, Svd, eigenvalues, r_factor, r_factor_by_blocks, singular_values, svd, thin_qr};
 pub use low_rank::{Eigenpair, LowRank};
 pub use random::{gaussian, haar};
+pub use softmax::{log_softmax, log_sum_exp, softmax};

@@ -1,6 +1,6 @@
 //! Random matrices.
 
-use faer::Mat;
+use super::thin_qr;
 use ndarray::Array2;
 use ndarray_rand::RandomExt;
 use ndarray_rand::rand::Rng;
@@ -16,10 +16,8 @@ pub fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> 
 /// The QR decomposition of a Gaussian matrix, with the signs that make the diagonal of R positive: without them the
 /// distribution would depend on the sign convention of the algorithm.
 pub fn haar(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
-    let draws = gaussian(rows, columns, rng);
-    let qr = Mat::from_fn(rows, columns, |row, column| draws[(row, column)]).qr();
-    let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
-    Array2::from_shape_fn((rows, columns), |(row, column)| q[(row, column)] * r[(column, column)].signum())
+    let (q, r) = thin_qr(gaussian(rows, columns, rng).view());
+    q * &r.diag().mapv(f64::signum)
 }
 
 #[cfg(test)]

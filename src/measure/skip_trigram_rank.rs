@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, count, heads, integer, schema, tokens};
+use super::columns::{INTEGER, NUMBER, TEXT, heads, integer, schema, tokens};
 use super::{Cost, Measure, Subject};
 use crate::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Reach, Together, Wish, wished};
 use crate::circuit::weights::Circuits;
@@ -173,8 +173,7 @@ impl Measure for SkipTrigramRank {
         let heads = self.heads(model)?;
         let sources = self.sources(model)?;
         let source = |index: usize| sources.as_ref().map_or(index, |sources| sources[index]);
-        let count = count(sources.as_deref(), model.d_vocab);
-        let own = Together::new(&circuits, &heads, sources.as_deref())?.reaches(count, model.d_vocab)?;
+        let own = Together::new(&circuits, &heads, sources.as_deref())?.reaches()?;
         let wished = wished(&circuits, &heads, &self.wishes().collect::<Vec<_>>())?;
 
         let of_model = own.into_iter().enumerate().flat_map(|(index, reaches)| reaches.into_iter().map(move |r| (index, r)));
