@@ -3,15 +3,14 @@
 //! The next token depends on the present one alone. So a model without layers can be the chain exactly, and no model of any size
 //! loses less than the chain's entropy rate. An input of kind `markov` draws from a chain, a model of kind `bigram` is one.
 
-use crate::linalg::svd;
+use crate::linalg::{gaussian, log_softmax, svd};
 use crate::stream::Stream;
 use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
-use ndarray_rand::RandomExt;
 use ndarray_rand::rand::Rng;
-use ndarray_rand::rand_distr::StandardNormal;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::sync::OnceLock;
 
 /// The table of a larger chain would be slow to decompose, and large: 4096² numbers are 128 MiB.
 const MOST_TOKENS: usize = 4096;
@@ -86,9 +85,7 @@ impl ChainKind {
     pub fn draw(&self, tokens: usize, stream: &Stream) -> Result<Chain> {
         self.check(Some(tokens))?;
         let stream = stream.root().child("chains").child(&self.name);
-        let normal = |name: &str, rows, columns| {
-            Array2::<f64>::random_using((rows, columns), StandardNormal, &mut stream.rng(format!("{name} of {tokens} tokens")))
-        };
+        let normal = |name: &str, rows, columns| gaussian(rows, columns, &mut stream.rng(format!("{name} of {tokens} tokens")));
         let table = match self.rank {
             None => normal("all pairs", tokens, tokens),
             Some(rank) => normal("present", tokens, rank).dot(&normal("next", rank, tokens)) / (rank as f64).sqrt(),
@@ -98,18 +95,25 @@ impl ChainKind {
 }
 
 /// A bigram chain over the tokens `0..V`: every token can follow every other.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Chain {
     /// `ln p(b | a)`, `[V, V]`: rows the present token.
     log_p: Array2<f64>,
+    /// See [`Chain::stationary`]; it takes of the order of V³ steps, and follows from `log_p`.
+    stationary: OnceLock<Array1<f64>>,
 }
 
-/// `x − ln Σ exp(x)` of each row.
-fn log_softmax(mut table: Array2<f64>) -> Array2<f64> {
+impl PartialEq for Chain {
+    fn eq(&self, other: &Self) -> bool {
+        self.log_p == other.log_p
+    }
+}
+
+/// The logarithm of the softmax of each row.
+fn log_softmax_rows(mut table: Array2<f64>) -> Array2<f64> {
     for mut row in table.rows_mut() {
-        let max = row.fold(f64::NEG_INFINITY, |max, &value| max.max(value));
-        let total: f64 = row.iter().map(|&value| (value - max).exp()).sum();
-        row -= max + total.ln();
+        let logs = log_softmax(row.view());
+        row.assign(&logs);
     }
     table
 }
@@ -117,7 +121,7 @@ fn log_softmax(mut table: Array2<f64>) -> Array2<f64> {
 impl Chain {
     /// The chain in which `b` follows `a` with a probability proportional to `exp(table[a, b])`.
     fn new(table: Array2<f64>) -> Self {
-        Self { log_p: log_softmax(table) }
+        Self { log_p: log_softmax_rows(table), stationary: OnceLock::new() }
     }
 
     /// `V`.
@@ -134,7 +138,11 @@ impl Chain {
     ///
     /// By the elimination of Grassmann, Taksar and Heyman (1985), which subtracts nothing: every share is right to a few digits less
     /// than all, however small it is, and however slowly the chain mixes.
-    pub fn stationary(&self) -> Array1<f64> {
+    pub fn stationary(&self) -> &Array1<f64> {
+        self.stationary.get_or_init(|| self.find_stationary())
+    }
+
+    fn find_stationary(&self) -> Array1<f64> {
         let mut p = self.log_p.mapv(f64::exp);
         let tokens = self.tokens();
         // What flows through the last token is led past it; then it is left out.
@@ -157,7 +165,7 @@ impl Chain {
 
     /// Mean entropy of the next token in an endless text, `−Σ π_a p(b | a) ln p(b | a)`, in nats: the loss of a perfect model.
     pub fn entropy_rate(&self) -> f64 {
-        self.mean_loss(self.log_p.view())
+        self.mean_loss_of(self.log_p.view())
     }
 
     /// Entropy of the tokens of an endless text, `−Σ π ln π`, in nats: the loss of a model that knows how frequent each token is,
@@ -172,7 +180,11 @@ impl Chain {
     /// # Panics
     /// If the logits are not `[V, V]`.
     pub fn mean_loss(&self, logits: ArrayView2<f64>) -> f64 {
-        let log_q = log_softmax(logits.to_owned());
+        self.mean_loss_of(log_softmax_rows(logits.to_owned()).view())
+    }
+
+    /// [`Chain::mean_loss`] from `ln softmax`.
+    fn mean_loss_of(&self, log_q: ArrayView2<f64>) -> f64 {
         let rows = (&self.log_p.mapv(f64::exp) * &log_q).sum_axis(Axis(1));
         -self.stationary().dot(&rows)
     }
@@ -294,7 +306,7 @@ mod tests {
         let error = ((square - loss * loss) / draws as f64).sqrt();
         assert_abs_diff_eq!(loss, chain.entropy_rate(), epsilon = 5.0 * error);
         assert!(error < 0.003 && chain.entropy_rate() < 20f64.ln() - 0.3);
-        for (seen, share) in seen.iter().zip(&chain.stationary()) {
+        for (seen, share) in seen.iter().zip(chain.stationary()) {
             assert_abs_diff_eq!(seen, share, epsilon = 8.0 * (share / draws as f64).sqrt());
         }
     }

@@ -136,7 +136,7 @@ mod tests {
     fn a_stationary_start_has_the_stationary_shares() {
         let kind = Markov { start: false, ..kind(20_000, 2) };
         let batch = build(&kind, 5).unwrap();
-        let share = kind.chain.draw(5, &Stream::new(3)).unwrap().stationary();
+        let share = kind.chain.draw(5, &Stream::new(3)).unwrap().stationary().clone();
         for position in 0..2 {
             for (token, &share) in share.iter().enumerate() {
                 let found = batch.tokens().column(position).iter().filter(|&&t| t as usize == token).count() as f64 / 20_000.0;
