@@ -6,8 +6,8 @@
 
 use crate::Result;
 use crate::batch::TokenBatch;
-use crate::model::frozen::Frozen;
-use crate::model::{Cache, HeadId, Keep, Transformer};
+use crate::model::frozen::{Frozen, FrozenRun};
+use crate::model::{HeadId, Transformer};
 use crate::stream::Stream;
 use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use ndarray_rand::rand::Rng;
@@ -17,7 +17,7 @@ use std::ops::Range;
 /// weighed by the attention that the destination paid to it before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Swap {
-    /// Attention to all earlier positions together, mean over the destinations: what the other numbers speak of.
+    /// Attention to all earlier positions that are looked at, mean over the destinations: what the other numbers speak of.
     pub mass: f64,
     /// Attention to the position.
     pub attention: f64,
@@ -114,7 +114,8 @@ fn exchange(tokens: ArrayView1<u32>, position: usize, d_vocab: usize, stream: &S
 /// earlier is attended to.
 ///
 /// Destinations are the positions of the last repeat (all but position 0, where the batch does not repeat); for each of them, every
-/// earlier position is looked at. Logits are what the head itself writes, with the scale of the final LayerNorm frozen at its value in
+/// earlier position is looked at, but the first `before` of a sequence: no token stands so far before them. Attention to these is not
+/// in [`Swap::mass`]. Logits are what the head itself writes, with the scale of the final LayerNorm frozen at its value in
 /// the run.
 ///
 /// Cost: a forward pass for each position of each sequence.
@@ -136,7 +137,6 @@ pub fn token_swap(
     let destinations = destinations(batch);
     let frozen = Frozen::new(model);
     let read = frozen.w_u();
-    let keep = Keep { patterns: true, residual: true, ..Keep::NOTHING };
     let mut sums = vec![Sums::default(); heads.len()];
     for &sequence in sequences {
         let tokens = batch.tokens().index_axis_move(Axis(0), sequence);
@@ -146,7 +146,8 @@ pub fn token_swap(
         let new: Option<Vec<u32>> =
             exchanged.map(|position| exchange(tokens, position, model.config().d_vocab, &stream)).collect();
         let Some(new) = new.filter(|new| !new.is_empty()) else { continue };
-        let clean = model.run(&TokenBatch::new(tokens.to_owned().insert_axis(Axis(0)), None)?, keep)?;
+        let cache = model.run(&TokenBatch::new(tokens.to_owned().insert_axis(Axis(0)), None)?, Frozen::KEEP)?;
+        let clean = frozen.run(tokens.insert_axis(Axis(0)), cache);
         let exchanged =
             Array2::from_shape_fn(
                 (new.len(), tokens.len()),
@@ -154,16 +155,16 @@ pub fn token_swap(
                     if row == position { new[row] } else { tokens[position] }
                 },
             );
-        let parts = model.map_chunks(&TokenBatch::new(exchanged, None)?, keep, |chunk, swapped| {
+        let parts = model.map_chunks(&TokenBatch::new(exchanged, None)?, Frozen::KEEP, |chunk, swapped| {
+            let swapped = frozen.run(chunk.tokens, swapped);
             let mut sums = vec![Sums::default(); heads.len()];
             for row in 0..chunk.tokens.nrows() {
                 let exchanged = chunk.first + row;
                 let tokens = [tokens[exchanged], new[exchanged]].map(|token| token as usize);
                 let exchange = Exchange {
-                    model,
                     position: exchanged + before,
-                    before: Run { cache: &clean, row: 0 },
-                    after: Run { cache: &swapped, row },
+                    before: Run { run: &clean, sequence: 0 },
+                    after: Run { run: &swapped, sequence: row },
                     directions: read.select(Axis(1), &tokens),
                 };
                 heads.iter().zip(&mut sums).for_each(|(&id, sums)| exchange.observe(id, destinations.clone(), sums));
@@ -177,46 +178,59 @@ pub fn token_swap(
     Ok(sums.iter().map(|sums| sums.mean(destinations.len() * sequences.len())).collect())
 }
 
-/// One sequence of a cache.
+/// One sequence of a run.
 #[derive(Clone, Copy)]
-struct Run<'a> {
-    cache: &'a Cache,
-    row: usize,
+struct Run<'a, 'r, 'm> {
+    run: &'a FrozenRun<'r, 'm>,
+    sequence: usize,
+}
+
+impl<'a> Run<'a, '_, '_> {
+    /// Where a position stands among those of all sequences.
+    fn row(&self, position: usize) -> usize {
+        self.sequence * self.run.tokens().ncols() + position
+    }
+
+    /// What a head moves from a position, a unit of attention at a time.
+    fn moved(&self, id: HeadId, position: usize) -> Array1<f32> {
+        self.run.moved(id, self.row(position))
+    }
+
+    /// The factor of the normalisation before the logits.
+    fn final_scale(&self, position: usize) -> f64 {
+        f64::from(self.run.scale_at(self.run.frozen().model().config().n_layers, self.row(position)))
+    }
+
+    /// How a head attends from a position, `[n]`.
+    fn attention(&self, id: HeadId, position: usize) -> ArrayView1<'a, f32> {
+        self.run.cache().patterns[id.layer].slice(s![self.sequence, id.head, position, ..])
+    }
 }
 
 /// A sequence before and after one of its tokens was exchanged.
-struct Exchange<'a> {
-    model: &'a Transformer,
+struct Exchange<'a, 'r, 's, 'm> {
     /// Where heads may attend to: the position of the token, or so many positions later.
     position: usize,
-    before: Run<'a>,
-    after: Run<'a>,
+    before: Run<'a, 'r, 'm>,
+    after: Run<'a, 's, 'm>,
     /// What the logits of the old and of the new token read, `[d, 2]`.
     directions: Array2<f32>,
 }
 
-impl Exchange<'_> {
-    /// What a head moves from the position, a unit of attention at a time: `v W_O`, `[d]`.
-    fn moved(&self, run: Run, id: HeadId) -> Array1<f32> {
-        let x = run.cache.residual[id.layer].slice(s![run.row, self.position..self.position + 1, ..]).to_owned();
-        self.model.values(id, x).remove_axis(Axis(0)).dot(&self.model.head(id).w_o)
-    }
-
+impl Exchange<'_, '_, '_, '_> {
     /// Adds what becomes of one head at each destination behind the position.
     fn observe(&self, id: HeadId, destinations: Range<usize>, sums: &mut Sums) {
-        let runs = [self.before, self.after];
-        let moved = runs.map(|run| self.moved(run, id));
+        let Self { before, after, .. } = self;
+        let moved = [before.moved(id, self.position), after.moved(id, self.position)];
         let logits = moved.each_ref().map(|moved| moved.dot(&self.directions).mapv(f64::from));
         let dot = |a: &Array1<f32>, b: &Array1<f32>| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let [square_before, square_after] = moved.each_ref().map(|moved| dot(moved, moved));
         let product = dot(&moved[0], &moved[1]);
-        let last = self.model.config().n_layers;
         for destination in destinations.start.max(self.position + 1)..destinations.end {
-            let [row_before, row_after] =
-                runs.map(|run| run.cache.patterns[id.layer].slice(s![run.row, id.head, destination, ..]));
+            let (row_before, row_after) = (before.attention(id, destination), after.attention(id, destination));
             let change = row_before.iter().zip(&row_after).map(|(a, b)| (f64::from(*b) - f64::from(*a)).abs()).sum::<f64>();
+            let scale = [before.final_scale(destination), after.final_scale(destination)];
             let (before, after) = (f64::from(row_before[self.position]), f64::from(row_after[self.position]));
-            let scale = runs.map(|run| self.model.final_scale(run.cache.residual[last].slice(s![run.row, destination, ..])));
             let [old_before, new_before] = [0, 1].map(|token| before * scale[0] * logits[0][token]);
             let [old_after, new_after] = [0, 1].map(|token| after * scale[1] * logits[1][token]);
             let (b, a) = (old_before - new_before, new_after - old_after);

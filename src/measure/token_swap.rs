@@ -41,7 +41,8 @@ pub struct TokenSwap {
     #[schemars(length(min = 1))]
     sequences: Option<Vec<usize>>,
     /// Exchanges the token so many positions before the attended one instead. With 1, an induction head loses sight: that is the
-    /// token which its keys hold. `old` and `new` are the exchanged token and what takes its place.
+    /// token which its keys hold. `old` and `new` are the exchanged token and what takes its place. The first `before` positions of
+    /// a sequence, before which no token stands so far off, are then not looked at, and attention to them is not in `mass`.
     #[serde(default)]
     before: usize,
 }

@@ -1,7 +1,7 @@
 //! The forward pass, over a batch, in chunks of sequences that run in parallel.
 
 use super::attention::{Keepers, attend, attend_with};
-use super::{Cache, HeadId, Keep, LayerNorm, Normalization, Positions, Transformer};
+use super::{Cache, Keep, LayerNorm, Normalization, Positions, Transformer};
 use crate::batch::TokenBatch;
 use crate::{Error, Result};
 use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
@@ -152,27 +152,6 @@ impl Transformer {
             logits += b_u;
         }
         logits
-    }
-
-    /// Values of a head, `[rows, k]`, from rows of the stream before its layer, `[rows, d]`.
-    pub(crate) fn values(&self, id: HeadId, mut x: Array2<f32>) -> Array2<f32> {
-        let block = &self.blocks[id.layer];
-        self.normalize(&mut x, block.ln.as_ref());
-        let mut values = x.dot(&self.head(id).w_v);
-        if let Some(b_qkv) = &block.b_qkv {
-            let start = (2 * self.config.n_heads + id.head) * self.config.d_head;
-            values += &b_qkv.slice(s![start..start + self.config.d_head]);
-        }
-        values
-    }
-
-    /// The factor that the final normalisation applies to a position whose last residual stream is `x`, `[d]`; 1 without one.
-    pub(crate) fn final_scale(&self, x: ArrayView1<f32>) -> f64 {
-        if self.config.normalization == Normalization::None {
-            return 1.0;
-        }
-        let (_, factor) = moments(x, self.config.eps);
-        factor
     }
 
     /// Adds to the stream `x` `[b·n, d]` what the heads of a layer write.

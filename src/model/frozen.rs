@@ -218,6 +218,25 @@ impl<'r, 'a> FrozenRun<'r, 'a> {
         }
     }
 
+    /// What the normalisation of a layer (or, `layer` = L, of the unembedding) multiplies a position by; 1 without one. `row` is the
+    /// position's in a stream, `[b·n, d]`.
+    pub fn scale_at(&self, layer: usize, row: usize) -> f32 {
+        self.scales.get(layer).map_or(1.0, |scales| scales[row])
+    }
+
+    /// What a head moves from a position of the run with attention 1, biases of values included: `v W_O`, `[d]`.
+    pub fn moved(&self, id: HeadId, row: usize) -> Array1<f32> {
+        let (n, d_head) = (self.tokens.ncols(), self.frozen.model.config.d_head);
+        let start = (2 * self.frozen.model.config.n_heads + id.head) * d_head;
+        let reader = &self.frozen.layers[id.layer];
+        let x = self.cache.residual[id.layer].slice(s![row / n, row % n, ..]);
+        let mut values = x.dot(&reader.w.slice(s![.., start..start + d_head])) * self.scale_at(id.layer, row);
+        if let Some(b) = &reader.b {
+            values += &b.slice(s![start..start + d_head]);
+        }
+        values.dot(&self.frozen.w_o(id.layer).slice(s![id.head * d_head..(id.head + 1) * d_head, ..]))
+    }
+
     fn read(&self, layer: usize, x: &Array2<f32>, w: ArrayView2<f32>) -> Array2<f32> {
         if self.scales.is_empty() {
             return x.dot(&w);

@@ -1,16 +1,9 @@
 use super::*;
+use crate::circuit::testing::model;
 use crate::input::{Repeats, TokenBatch};
-use crate::kind::Kind;
-use crate::model::build::{BuildContext, MODELS, ModelKind};
+use crate::model::{Cache, Keep};
 use ndarray::{ArrayView2, array};
-use serde_json::{Value, json};
-use std::path::Path;
-
-fn model(kind: &str, parameters: Value) -> Transformer {
-    let kind = Kind::<dyn ModelKind>::find(MODELS, kind).unwrap();
-    let context = BuildContext { base: Path::new(""), stream: Stream::new(1).child("model") };
-    (kind.parse)(parameters).unwrap().build(&context).unwrap()
-}
+use serde_json::json;
 
 /// A start token, then 1..=5, so many times.
 fn repeated(count: usize) -> TokenBatch {
@@ -156,18 +149,18 @@ fn readout_and_values_make_the_logits() {
         let cache = model.run(&TokenBatch::new(array![[3, 1, 4, 1, 5]], None).unwrap(), Keep::ALL).unwrap();
         let frozen = Frozen::new(&model);
         let read = frozen.w_u();
+        let tokens = array![[3, 1, 4, 1, 5]];
+        let run = frozen.run(tokens.view(), cache.clone());
         let last = cache.residual[1].index_axis(Axis(0), 0);
         let logits = cache.logits.as_ref().unwrap().index_axis(Axis(0), 0);
         for position in 0..5 {
             // Differences between positions leave out what is constant: the biases of the last normalisation and of the logits.
-            let of =
-                |position: usize| last.row(position).dot(&read).mapv(|v| f64::from(v) * model.final_scale(last.row(position)));
+            let of = |position: usize| last.row(position).dot(&read).mapv(|v| f64::from(v * run.scale_at(1, position)));
             let (found, expected) = (of(position) - of(0), &logits.row(position) - &logits.row(0));
             found.iter().zip(&expected).for_each(|(&found, &expected)| assert_near(found, f64::from(expected)));
         }
         for id in model.config().heads() {
-            let x = cache.residual[0].index_axis(Axis(0), 0).to_owned();
-            let moved = model.values(id, x).dot(&model.head(id).w_o);
+            let moved = Array2::from_shape_fn((5, 8), |(position, coordinate)| run.moved(id, position)[coordinate]);
             let pattern: ArrayView2<f32> = cache.patterns[0].slice(s![0, id.head, .., ..]);
             let result = cache.results[0].slice(s![0, .., id.head, ..]);
             pattern.dot(&moved).iter().zip(result).for_each(|(&found, &expected)| assert_near(found.into(), expected.into()));
