@@ -59,8 +59,8 @@ impl Measure for TermImportance {
         let pairs = layers.saturating_mul(layers.saturating_sub(1)) / 2;
         let terms = pairs.saturating_add(layers.saturating_mul(2)).saturating_add(1);
         let rows = terms.saturating_mul(groups(input.and_then(|input| input.repeats)));
-        // A stream for each term and a few more, and two sets of logits.
-        let floats = terms.saturating_add(6).saturating_mul(model.d_model).saturating_add(model.d_vocab.saturating_mul(2));
+        // A stream for each term and a few more, and five sets of logits: of all, of lower orders, of one term, and of a sum.
+        let floats = terms.saturating_add(6).saturating_mul(model.d_model).saturating_add(model.d_vocab.saturating_mul(5));
         let held = super::positions_at_once(input).saturating_mul(floats).saturating_mul(size_of::<f32>());
         let bytes = held.saturating_add(super::folded_weights(model)).saturating_add(super::chunk_bytes(model, input));
         Cost { rows, bytes }

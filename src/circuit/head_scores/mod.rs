@@ -131,9 +131,6 @@ struct Scoring<'a> {
     repeats: Option<Repeats>,
 }
 
-/// The marks of one sequence, one entry for each target.
-struct SequenceMarks(Vec<Marks>);
-
 impl<'a> Scoring<'a> {
     fn new(scores: &'a [Score], repeats: Option<Repeats>) -> Self {
         let mut targets = Vec::new();
@@ -149,28 +146,29 @@ impl<'a> Scoring<'a> {
         self.targets.iter().position(|&known| known == target).expect("the targets of all scores are listed")
     }
 
-    fn marks(&self, tokens: ArrayView1<u32>) -> SequenceMarks {
-        SequenceMarks(self.targets.iter().map(|&target| Marks::new(target, tokens, self.repeats)).collect())
+    /// The marks of one sequence, one entry for each target.
+    fn marks(&self, tokens: ArrayView1<u32>) -> Vec<Marks> {
+        self.targets.iter().map(|&target| Marks::new(target, tokens, self.repeats)).collect()
     }
 
-    fn weights(&self, marks: &SequenceMarks) -> Vec<f64> {
-        self.scores.iter().map(|score| marks.0[self.place(score.target)].weight(score.average())).collect()
+    fn weights(&self, marks: &[Marks]) -> Vec<f64> {
+        self.scores.iter().map(|score| marks[self.place(score.target)].weight(score.average())).collect()
     }
 
-    fn numerators(&self, pattern: ArrayView2<f32>, marks: &SequenceMarks) -> Vec<f64> {
+    fn numerators(&self, pattern: ArrayView2<f32>, marks: &[Marks]) -> Vec<f64> {
         let totals = totals(pattern);
-        let sums: Vec<_> = marks.0.iter().map(|marks| Sums::new(pattern, marks)).collect();
+        let sums: Vec<_> = marks.iter().map(|marks| Sums::new(pattern, marks)).collect();
         let of = |score: &Score| {
             let place = self.place(score.target);
-            numerator(score, pattern.nrows(), totals, &sums[place], &marks.0[place])
+            numerator(score, pattern.nrows(), totals, &sums[place], &marks[place])
         };
         self.scores.iter().map(of).collect()
     }
 
     /// Numerators of each score's own ideal head.
-    fn ideal(&self, marks: &SequenceMarks) -> Vec<f64> {
+    fn ideal(&self, marks: &[Marks]) -> Vec<f64> {
         let mut found = vec![0.0; self.scores.len()];
-        for (ideal, of_target) in self.targets.iter().zip(&marks.0) {
+        for (ideal, of_target) in self.targets.iter().zip(marks) {
             let wants = |score: &Score| score.target.ideal() == *ideal;
             if !self.scores.iter().any(wants) {
                 continue;

@@ -182,7 +182,8 @@ fn beyond(run: &FrozenRun, source: Array2<f32>, max_order: usize) -> Array2<f32>
     exact.resize_with(max_order + 1, || run.zeros());
     let mut more = run.zeros();
     for layer in 0..run.frozen().model().config().n_layers {
-        more = &more + &run.layer(layer, &more) + &run.layer(layer, &exact[max_order]);
+        let moved = run.layer(layer, &(&more + &exact[max_order]));
+        more += &moved;
         for order in (1..=max_order).rev() {
             let (shorter, longer) = exact.split_at_mut(order);
             longer[0] += &run.layer(layer, &shorter[order - 1]);

@@ -50,17 +50,25 @@ pub fn term_importance(model: &Transformer, batch: &TokenBatch, groups: &[Vec<us
         let run = frozen.run(chunk.tokens, cache);
         let (mut terms, orders) = streams(&run);
         let whole = orders.iter().fold(run.zeros(), |sum, stream| sum + stream);
-        let loss = |x: &Array2<f32>| sums(losses(&run, x).view(), groups);
-        let mut lower = run.zeros();
+        let loss = |logits: Array2<f32>| sums(losses(&run, logits).view(), groups);
+        // Logits are linear in the stream: those of a sum are the sum of the logits.
+        let mut whole = run.unembed(&whole);
+        let mut lower = Array2::zeros(whole.dim());
+        if let Some(b_u) = run.frozen().unembed_bias() {
+            whole += &b_u;
+            lower += &b_u;
+        }
         let mut found = Vec::with_capacity(keys.len());
         for (order, stream) in orders.iter().enumerate() {
-            found.push([loss(&(&lower + stream)), loss(&(&whole - stream))]);
+            let own = run.unembed(stream);
+            found.push([loss(&lower + &own), loss(&whole - &own)]);
             for term in terms.get_mut(order).map(std::mem::take).unwrap_or_default() {
-                found.push([loss(&(&lower + &term)), loss(&(&whole - &term))]);
+                let own = run.unembed(&term);
+                found.push([loss(&lower + &own), loss(&whole - &own)]);
             }
-            lower += stream;
+            lower += &own;
         }
-        (loss(&whole), found)
+        (loss(whole), found)
     })?;
 
     let sizes = sizes(groups, batch.sequences());
@@ -135,13 +143,9 @@ fn streams(run: &FrozenRun) -> (Vec<Vec<Array2<f32>>>, Vec<Array2<f32>>) {
     (vec![Vec::new(), first, second.into_iter().flatten().collect()], orders)
 }
 
-/// The loss of each prediction from a stream behind the last layer, `[b, n − 1]`.
-fn losses(run: &FrozenRun, x: &Array2<f32>) -> Array2<f64> {
+/// The loss of each prediction from its logits `[b·n, V]`: `[b, n − 1]`.
+fn losses(run: &FrozenRun, logits: Array2<f32>) -> Array2<f64> {
     let (b, n) = run.tokens().dim();
-    let mut logits = run.unembed(x);
-    if let Some(b_u) = run.frozen().unembed_bias() {
-        logits += &b_u;
-    }
     let shape = (b, n, logits.ncols());
     predictions(logits.into_shape_with_order(shape).expect("products are in standard layout").view(), run.tokens()).loss
 }

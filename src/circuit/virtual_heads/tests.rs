@@ -1,19 +1,10 @@
 use super::*;
 use crate::batch::Repeats;
-use crate::kind::Kind;
+use crate::circuit::testing::model;
 use crate::linalg::eigenvalues;
 use crate::model::Keep;
-use crate::model::build::{BuildContext, MODELS, ModelKind};
-use crate::stream::Stream;
 use ndarray::{Array2, ArrayView2};
-use serde_json::{Value, json};
-use std::path::Path;
-
-fn model(kind: &str, parameters: Value) -> Transformer {
-    let kind = Kind::<dyn ModelKind>::find(MODELS, kind).unwrap();
-    let context = BuildContext { base: Path::new(""), stream: Stream::new(1).child("model") };
-    (kind.parse)(parameters).unwrap().build(&context).unwrap()
-}
+use serde_json::json;
 
 /// A start token, then 1..=5, twice.
 fn repeated() -> TokenBatch {

@@ -46,14 +46,6 @@ pub trait ModelKind: Send + Sync + Debug {
     /// Whether two replicates differ: false for a model without random draws.
     fn is_random(&self) -> bool;
 
-    /// What is known of the model's circuit, for kinds that wire one: theory is checked against it.
-    ///
-    /// # Errors
-    /// Those of [`ModelKind::config`].
-    fn wiring(&self) -> Result<Option<wired::Wiring>> {
-        Ok(None)
-    }
-
     /// What theory can start from to say what a measure should find in this very model.
     ///
     /// # Errors

@@ -209,10 +209,6 @@ impl ModelKind for Wired {
         self.rotate || self.noise > 0.0 || self.compress.is_some() || self.distractors > 0
     }
 
-    fn wiring(&self) -> Result<Option<Wiring>> {
-        self.resolve().map(Some)
-    }
-
     fn theory(&self) -> Result<Theory> {
         let blurred = self.noise > 0.0 || self.compress.is_some() || self.distractors > 0;
         if blurred { Ok(Theory::Nothing) } else { self.resolve().map(Theory::Wiring) }

@@ -204,7 +204,7 @@ fn overrides_replace_sharpness_and_the_scale_of_what_is_output() {
 
 #[test]
 fn layout_and_heads_can_be_asked_for() {
-    let wiring = ModelKind::wiring(&induction(json!({}))).unwrap().unwrap();
+    let wiring = induction(json!({})).resolve().unwrap();
     let subspaces = wiring.layout.iter().collect::<Vec<_>>();
     assert_eq!(subspaces, [("token", 0..7), ("position", 7..12), ("previous", 12..19), ("output", 19..26)]);
     let head = wiring.head("induction").unwrap();
