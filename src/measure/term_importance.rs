@@ -10,8 +10,8 @@ use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// How much each order of paths matters: the loss when only paths through at most 0, 1, … heads are summed (Elhage et al. 2021, "term
-/// importance analysis").
+/// How much each order of paths matters: the loss when only paths through at most 0, 1, … heads are summed. It is the "term
+/// importance analysis" of Elhage et al. (2021).
 ///
 /// Attention patterns are held as they are in the run (with LayerNorm, so are the scales), so paths can be added one order at a time.
 /// `order` 0 is the direct path, 1 single heads, 2 virtual heads, …; the last row's loss is the model's. `loss` (nats) is that of
