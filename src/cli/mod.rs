@@ -265,7 +265,7 @@ fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
             continue;
         }
         let mark = if *holds { "✓ holds" } else { "✗ FAILS" };
-        let numbers: Vec<_> = numbers.iter().map(|(name, value)| format!("{name} = {}", experiment::shown(value))).collect();
+        let numbers: Vec<_> = experiment::named(numbers).into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
         text += &format!("{mark}  {}\n", statement.trim());
         if !numbers.is_empty() {
             text += &format!("         {}\n", numbers.join(", "));

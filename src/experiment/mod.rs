@@ -18,7 +18,7 @@ mod validate;
 mod yaml;
 
 pub use load::{LoadOptions, load, load_str, load_with};
-pub use present::{Presented, present, redraw, shown};
+pub use present::{Presented, named, present, redraw};
 pub use registries::Registries;
 pub use run::{Progress, Silent, run};
 

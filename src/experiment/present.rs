@@ -5,6 +5,7 @@ use crate::query::{self, Tables};
 use crate::report::{Block, Report, number, render};
 use crate::store::{Artifact, CellRecord, Manifest, Staging, read_parquet};
 use crate::{Error, Result};
+use indexmap::IndexSet;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::path::Path;
@@ -98,12 +99,9 @@ fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(Strin
                     path: format!("{path}.svg"),
                 }
             }
-            CellRecord::Claim { statement, check, holds, numbers } => Block::Claim {
-                statement,
-                check,
-                holds: *holds,
-                numbers: numbers.iter().map(|(name, value)| (name.clone(), shown(value))).collect(),
-            },
+            CellRecord::Claim { statement, check, holds, numbers } => {
+                Block::Claim { statement, check, holds: *holds, numbers: named(numbers) }
+            }
         });
     }
     render(&Report {
@@ -128,21 +126,44 @@ fn provenance(manifest: &Manifest) -> Vec<(String, String)> {
         ("Seed".to_string(), manifest.seed.to_string()),
     ];
     lines.extend(manifest.overrides.iter().map(|(path, value)| (format!("--set {path}"), value.to_string())));
-    let mut previous = None;
-    for record in &manifest.models {
-        if previous == Some(&record.model) {
-            continue;
+    let names: IndexSet<&str> = manifest.models.iter().map(|record| record.model.as_str()).collect();
+    for name in names {
+        let built: Vec<_> = manifest.models.iter().filter(|record| record.model == name).collect();
+        let (first, count) = (built[0], built.len());
+        let alike = built.iter().all(|record| record.shape == first.shape);
+        let mut words = format!("{}: {}", first.kind, first.shape);
+        if count > 1 {
+            words += &if alike { format!(" ({count} models)") } else { format!(" (the first of {count} models)") };
         }
-        previous = Some(&record.model);
-        let built = manifest.models.iter().filter(|other| other.model == record.model).count();
-        let times = if built > 1 { format!(" ({built} models)") } else { String::new() };
-        lines.push((format!("Model {}", record.model), format!("{}: {}{times}", record.kind, record.shape)));
+        for parameter in first.swept.keys() {
+            words += &format!("; swept: {parameter} {}", range(built.iter().filter_map(|record| record.swept.get(parameter))));
+        }
+        lines.push((format!("Model {name}"), words));
     }
     lines
 }
 
-/// A value as the report and the terminal show it.
-pub fn shown(value: &Value) -> String {
+/// The distinct values that a parameter is swept over, shortened to `1, 2, …, 64`.
+fn range<'a>(values: impl Iterator<Item = &'a Value>) -> String {
+    let values: IndexSet<String> = values.map(shown).collect();
+    let mut values: Vec<_> = values.iter().map(String::as_str).collect();
+    if values.len() > 6 {
+        values.splice(2..values.len() - 1, ["…"]);
+    }
+    values.join(", ")
+}
+
+/// The numbers of a claim as the report and the terminal show them: those that have a name in the check, as in `AS score`. Other
+/// columns are called what computes them (`MAX(CASE WHEN …`), and are shown only where none has a name.
+pub fn named(numbers: &[(String, Value)]) -> Vec<(String, String)> {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+    };
+    let any = numbers.iter().any(|(name, _)| is_name(name));
+    numbers.iter().filter(|(name, _)| !any || is_name(name)).map(|(name, value)| (name.clone(), shown(value))).collect()
+}
+
+fn shown(value: &Value) -> String {
     match value {
         Value::Number(value) => value.as_f64().map_or_else(|| value.to_string(), number),
         Value::String(text) => text.clone(),
@@ -196,4 +217,29 @@ fn stored(folder: &Path, path: &str) -> Result<Vec<u8>> {
         io::ErrorKind::NotFound => Error::file(&path, "is missing; `run` makes it anew"),
         _ => Error::io(&path)(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn helper_columns_are_shown_only_where_no_number_has_a_name() {
+        let shown = |names: &[&str]| -> Vec<String> {
+            let numbers: Vec<_> = names.iter().map(|name| (name.to_string(), json!(0.25))).collect();
+            named(&numbers).into_iter().map(|(name, value)| format!("{name} = {value}")).collect()
+        };
+        assert_eq!(shown(&["score", "ABS(score) = 1", "MAX(CASE WHEN x", "_2"]), ["score = 0.25", "_2 = 0.25"]);
+        assert_eq!(shown(&["COUNT(*)", "1"]), ["COUNT(*) = 0.25", "1 = 0.25"]);
+        assert!(shown(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_sweep_is_named_by_its_range() {
+        let range = |values: &[Value]| range(values.iter());
+        assert_eq!(range(&[json!(0.1), json!(0.1), json!(2), json!("x"), json!(null)]), "0.1, 2, x, null");
+        let many: Vec<_> = (1..=12).map(|i| json!(i)).collect();
+        assert_eq!(range(&many), "1, 2, …, 12");
+    }
 }
