@@ -1,5 +1,6 @@
 //! A table's first rows, as the template wants them.
 
+use super::markdown::escape;
 use super::number::{count, number};
 use crate::Result;
 use minijinja::{Value, context};
@@ -29,7 +30,9 @@ pub(super) fn first_rows(data: &DataFrame, limit: usize) -> Result<Value> {
     let mut columns = Vec::new();
     for column in data.columns() {
         let numeric = column.dtype().is_primitive_numeric();
-        head.push(context! { name => column.name().as_str(), numeric });
+        // Long names may go on in a new line.
+        let name = Value::from_safe_string(escape(column.name()).replace('_', "_<wbr>"));
+        head.push(context! { name, numeric });
         let cells = (0..shown).map(|row| Ok(cell(&column.get(row)?))).collect::<Result<Vec<_>>>()?;
         let places = cells.iter().filter_map(|cell| cell.places).max().unwrap_or(0);
         columns.push((numeric, places, cells));

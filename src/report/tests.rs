@@ -243,6 +243,7 @@ fn hostile_text_does_nothing_wherever_it_stands() {
         "tbody",
         "tr",
         "th",
+        "wbr",
         "td",
         "figure",
         "figcaption",
