@@ -485,6 +485,9 @@ pub fn size(model: &ModelConfig, circuit: Circuit) -> Size {
 /// Of a full OV circuit it is the copying score, of a K-composition term over tokens the matching score (Elhage et al. 2021,
 /// "Copying matrices and eigenvalues").
 pub fn positive_share(eigenvalues: &[Complex]) -> Option<f64> {
-    let size: f64 = eigenvalues.iter().map(|value| value.norm()).sum();
-    (size > 0.0).then(|| eigenvalues.iter().map(|value| value.re).sum::<f64>() / size)
+    // In parts of a power of two near the largest: no sum overflows, and no digit is rounded otherwise than without it.
+    let largest = eigenvalues.iter().fold(0.0, |largest: f64, value| largest.max(value.re.abs()).max(value.im.abs()));
+    let unit = f64::powi(2.0, -(largest.log2() as i32).clamp(-1000, 1000));
+    let size: f64 = eigenvalues.iter().map(|value| (value * unit).norm()).sum();
+    (size > 0.0).then(|| eigenvalues.iter().map(|value| value.re * unit).sum::<f64>() / size)
 }

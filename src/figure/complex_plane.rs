@@ -4,11 +4,14 @@ use super::axis::Axis;
 use super::canvas::{self, Canvas, Point, Rect, Scene, Type};
 use super::data::{self, Categories};
 use super::font::{Fonts, Weight};
+use super::layout::{NOTE, Panel};
 use super::legend::{self, Legend, Sample};
 use super::scale::{self, Range, Scale, ScaleKind};
 use super::xy::{self, Frame, Framed, Names, Series, Shape};
 use super::{Drawing, Figure, theme};
+use crate::circuit::weights::positive_share;
 use crate::kind::Described;
+use crate::linalg::Complex;
 use crate::{Error, Result};
 use plotters::prelude::DrawingBackend;
 use polars::prelude::DataFrame;
@@ -17,8 +20,6 @@ use serde::Deserialize;
 
 /// What the notes write a number of.
 const SHARE: &str = "Σ Re λ / Σ |λ|";
-/// Height of a line of notes.
-const NOTE: f64 = 15.0;
 /// Space between two entries of the notes.
 const APART: f64 = 10.0;
 /// Width of the marker before a number of the notes.
@@ -119,15 +120,6 @@ struct Placed<'a> {
     legend: Legend,
 }
 
-/// Σ Re λ / Σ |λ| of `points`; none if all are 0.
-fn positive_share(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
-    // In parts of the largest, so that no sum overflows.
-    let largest = points.clone().fold(0.0, |m: f64, (x, y)| m.max(x.abs()).max(y.abs()));
-    let (sum, total) =
-        points.fold((0.0, 0.0), |(sum, total), (x, y)| (sum + x / largest, total + (x / largest).hypot(y / largest)));
-    (total > 0.0).then(|| sum / total)
-}
-
 impl Notes {
     fn text(share: Option<f64>) -> String {
         share.map_or("undefined".into(), |share| scale::minus(format!("{share:.2}")))
@@ -181,14 +173,14 @@ impl ComplexPlane {
         let series = self.names().read(data)?;
         let x = data::numbers(data, "x", &self.x)?;
         let mut points: Vec<_> = x.into_iter().zip(&series.y).map(|(x, y)| x.zip(*y)).collect();
-        xy::limit_points(&points)?;
+        xy::limit_points("points", points.iter().flatten().count())?;
         let Categories { codes, labels, .. } = &series.facets;
         let notes: Vec<_> = (0..labels.len())
             .map(|facet| {
                 let shares = (0..series.series.len()).filter_map(|index| {
                     let here = (0..points.len()).filter(|&row| codes[row] == facet && series.series.codes[row] == index);
-                    let here: Vec<_> = here.filter_map(|row| points[row]).collect();
-                    (!here.is_empty()).then(|| (index, positive_share(here.iter().copied())))
+                    let here: Vec<_> = here.filter_map(|row| points[row]).map(|(re, im)| Complex::new(re, im)).collect();
+                    (!here.is_empty()).then(|| (index, positive_share(&here)))
                 });
                 Notes { shares: shares.collect() }
             })
@@ -266,14 +258,14 @@ impl Placed<'_> {
         &self.axes[facet.min(self.axes.len() - 1)]
     }
 
-    fn paint_notes<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, plot: Rect, note: f64, facet: usize) -> Result<()> {
+    fn paint_notes<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, panel: &Panel, facet: usize) -> Result<()> {
         let notes = &self.notes[facet];
         if notes.shares.is_empty() {
             return Ok(());
         }
         let markers = self.plane.color.is_some();
-        let (places, _) = notes.places(canvas.fonts, plot.width, markers);
-        let (left, middle) = (plot.x, plot.y - note + NOTE / 2.0 - 4.0);
+        let (places, _) = notes.places(canvas.fonts, panel.plot.width, markers);
+        let (left, middle) = panel.note_start();
         let look = Type::new(theme::TICK, theme::MUTED).anchored(0.0, 0.5);
         canvas.text(SHARE, (left, middle), look)?;
         for ((x, y), (series, share)) in places[1..].iter().zip(&notes.shares) {
@@ -319,7 +311,7 @@ impl Scene for Placed<'_> {
         for (facet, (panel, below, left)) in self.framed.panels().enumerate() {
             xy::paint_ground(canvas, panel, &Axis::Numbers(self.axes(facet).0), below, left)?;
             self.paint_plane(canvas, panel.plot, facet)?;
-            self.paint_notes(canvas, panel.plot, panel.note, facet)?;
+            self.paint_notes(canvas, panel, facet)?;
         }
         Ok(())
     }

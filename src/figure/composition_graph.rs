@@ -3,10 +3,11 @@
 use super::canvas::{self, Canvas, Point, Rect, Scene, Type};
 use super::data::{self, Categories};
 use super::font::{Fonts, Weight};
-use super::layout::{self, Layout, Surround};
+use super::layout::{self, Layout, NOTE, Surround};
 use super::legend::{self, Legend, Sample};
 use super::{Drawing, Figure, scale, theme};
 use crate::kind::Described;
+use crate::model::HeadId;
 use crate::{Error, Result};
 use plotters::prelude::DrawingBackend;
 use polars::prelude::DataFrame;
@@ -26,8 +27,6 @@ const WIDTHS: (f64, f64) = (0.75, 5.0);
 const FAINT: f64 = 0.35;
 /// Pieces of a curve.
 const PIECES: usize = 24;
-/// Height of the line of text above each panel.
-const NOTE: f64 = 15.0;
 /// More kinds than this find no place at a head.
 const MOST_KINDS: usize = 6;
 /// The channels of the measure `composition`, in the order in which they enter a head.
@@ -112,14 +111,11 @@ impl Described for CompositionGraph {
 ";
 }
 
-/// A head: layer, and number in it.
-type Head = (u64, u64);
-
 /// A line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Edge {
-    from: Head,
-    to: Head,
+    from: HeadId,
+    to: HeadId,
     channel: usize,
     weight: f64,
 }
@@ -127,7 +123,7 @@ struct Edge {
 /// What a panel shows.
 #[derive(Debug, Default)]
 struct Graph {
-    heads: BTreeSet<Head>,
+    heads: BTreeSet<HeadId>,
     /// Lines from the threshold on, the faintest first.
     edges: Vec<Edge>,
     /// Rows with a weight.
@@ -142,7 +138,7 @@ struct Placed {
     /// What is written above each panel.
     notes: Vec<String>,
     /// Layers of all panels, the first at the bottom.
-    layers: Vec<u64>,
+    layers: Vec<usize>,
     layout: Layout,
     legends: [Legend; 2],
 }
@@ -153,10 +149,10 @@ impl CompositionGraph {
     }
 
     /// Layers or heads in a column.
-    fn whole(&self, data: &DataFrame, parameter: &str, name: &str) -> Result<Vec<u64>> {
+    fn whole(&self, data: &DataFrame, parameter: &str, name: &str) -> Result<Vec<usize>> {
         let numbers = data::numbers(data, parameter, name)?;
         let whole = |number: Option<f64>| {
-            number.filter(|n| n.fract() == 0.0 && (0.0..1e9).contains(n)).map(|n| n as u64).ok_or_else(|| {
+            number.filter(|n| n.fract() == 0.0 && (0.0..1e9).contains(n)).map(|n| n as usize).ok_or_else(|| {
                 Error::Figure(format!(
                     "`{parameter}: {name}` must hold whole numbers from 0 in every row: leave others out with WHERE"
                 ))
@@ -189,13 +185,11 @@ impl CompositionGraph {
         let to_layer = self.whole(data, "to_layer", &self.to_layer)?;
         let to_head = self.whole(data, "to_head", &self.to_head)?;
         let weights = data::numbers(data, "weight", &self.weight)?;
-        let ends = |row: usize| ((from_layer[row], from_head[row]), (to_layer[row], to_head[row]));
+        let ends = |row: usize| (HeadId::new(from_layer[row], from_head[row]), HeadId::new(to_layer[row], to_head[row]));
         if let Some(row) = (0..weights.len()).find(|&row| from_layer[row] >= to_layer[row]) {
             let (from, to) = ends(row);
             return Err(Error::Figure(format!(
-                "a row has head {} read by head {}, but only a later layer reads what a head writes: `from_layer` must be less than `to_layer`",
-                name(from),
-                name(to)
+                "a row has head {from} read by head {to}, but only a later layer reads what a head writes: `from_layer` must be less than `to_layer`"
             )));
         }
         data::require_unique(
@@ -204,7 +198,7 @@ impl CompositionGraph {
             |row| {
                 let (from, to) = ends(row);
                 let channel = &channels.labels[channels.codes[row]];
-                format!("{} = {channel} from head {} to head {}", self.channel, name(from), name(to))
+                format!("{} = {channel} from head {from} to head {to}", self.channel)
             },
             &format!(
                 "choose one model with WHERE in the query, aggregate {} over its replicates, or name the column that tells them apart as `facet`",
@@ -237,11 +231,11 @@ impl CompositionGraph {
         let facets = data::facets(data, self.facet.as_deref())?;
         let channels = self.channels(data)?;
         let graphs = self.graphs(data, &facets, &channels)?;
-        let layers: BTreeSet<u64> = graphs.iter().flat_map(|graph| &graph.heads).map(|head| head.0).collect();
-        let mut crowds: BTreeMap<(usize, u64), usize> = BTreeMap::new();
+        let layers: BTreeSet<usize> = graphs.iter().flat_map(|graph| &graph.heads).map(|head| head.layer).collect();
+        let mut crowds: BTreeMap<(usize, usize), usize> = BTreeMap::new();
         for (panel, graph) in graphs.iter().enumerate() {
             for head in &graph.heads {
-                *crowds.entry((panel, head.0)).or_default() += 1;
+                *crowds.entry((panel, head.layer)).or_default() += 1;
             }
         }
         let most = crowds.values().max().copied().unwrap_or(1);
@@ -317,11 +311,7 @@ fn look(weight: f64, (low, high): (f64, f64)) -> (f64, f64) {
     (WIDTHS.0 + (WIDTHS.1 - WIDTHS.0) * share, FAINT + (1.0 - FAINT) * share)
 }
 
-fn name((layer, head): Head) -> String {
-    format!("{layer}.{head}")
-}
-
-fn layer(layer: u64) -> String {
+fn layer(layer: usize) -> String {
     format!("layer {layer}")
 }
 
@@ -360,22 +350,29 @@ impl Figure for CompositionGraph {
 }
 
 impl Placed {
+    /// From one row of heads to the next.
+    fn row_step(&self, plot: Rect) -> f64 {
+        (plot.height - BOX.1 - 8.0) / (self.layers.len().max(2) - 1) as f64
+    }
+
+    /// The middle of a row, counted from the bottom.
+    fn row_y(&self, plot: Rect, row: usize) -> f64 {
+        plot.bottom() - 4.0 - BOX.1 / 2.0 - self.row_step(plot) * row as f64
+    }
+
     /// The middle of each head's box, and the size of the boxes.
-    fn nodes(&self, plot: Rect, graph: &Graph) -> (BTreeMap<Head, Point>, (f64, f64)) {
+    fn nodes(&self, plot: Rect, graph: &Graph) -> (BTreeMap<HeadId, Point>, (f64, f64)) {
         let mut nodes = BTreeMap::new();
-        let gaps = (self.layers.len().max(2) - 1) as f64;
-        let step = (plot.height - BOX.1 - 8.0) / gaps;
         let mut spacing = f64::INFINITY;
         for (row, layer) in self.layers.iter().enumerate() {
-            let heads: Vec<&Head> = graph.heads.iter().filter(|head| head.0 == *layer).collect();
+            let heads: Vec<&HeadId> = graph.heads.iter().filter(|head| head.layer == *layer).collect();
             let place = plot.width / heads.len().max(1) as f64;
             spacing = spacing.min(place);
             for (column, head) in heads.into_iter().enumerate() {
-                let y = plot.bottom() - 4.0 - BOX.1 / 2.0 - step * row as f64;
-                nodes.insert(*head, (plot.x + place * (column as f64 + 0.5), y));
+                nodes.insert(*head, (plot.x + place * (column as f64 + 0.5), self.row_y(plot, row)));
             }
         }
-        (nodes, (BOX.0.min(spacing - 4.0).max(8.0), BOX.1.min(step * 0.6).max(6.0)))
+        (nodes, (BOX.0.min(spacing - 4.0).max(8.0), BOX.1.min(self.row_step(plot) * 0.6).max(6.0)))
     }
 
     /// The way of a line: upwards out of a head, and upwards into the place of its channel at the other.
@@ -384,7 +381,7 @@ impl Placed {
         let (start, end) = ((from.0, from.1 - size.1 / 2.0), (to.0 + port * size.0, to.1 + size.1 / 2.0));
         let rise = (start.1 - end.1) * 0.45;
         // A line past a layer bends outwards, around the heads between.
-        let passed = self.layers.iter().filter(|layer| **layer > edge.from.0 && **layer < edge.to.0).count();
+        let passed = self.layers.iter().filter(|layer| **layer > edge.from.layer && **layer < edge.to.layer).count();
         let outwards = if from.0 + to.0 >= 2.0 * plot.x + plot.width { 1.0 } else { -1.0 };
         let bend = outwards * size.0 * 1.3 * passed.min(2) as f64;
         let (a, b) = ((start.0 + bend, start.1 - rise), (end.0 + bend, end.1 + rise));
@@ -412,7 +409,7 @@ impl Placed {
             let inside = Rect { x: outline.x + 1.0, y: outline.y + 1.0, width: size.0 - 2.0, height: size.1 - 2.0 };
             canvas.fill(inside, theme::PAPER)?;
             // Where the whole name has no room, the layer is read from the row.
-            let text = [name(*head), head.1.to_string()]
+            let text = [head.to_string(), head.head.to_string()]
                 .into_iter()
                 .find(|text| canvas.fonts.width(text, Weight::Regular, theme::TICK) <= size.0 - 3.0);
             if let Some(text) = text {
@@ -423,11 +420,9 @@ impl Placed {
     }
 
     fn paint_layers<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, plot: Rect) -> Result<()> {
-        let step = (plot.height - BOX.1 - 8.0) / (self.layers.len().max(2) - 1) as f64;
         for (row, index) in self.layers.iter().enumerate() {
-            let y = plot.bottom() - 4.0 - BOX.1 / 2.0 - step * row as f64;
             let look = Type::new(theme::TICK, theme::MUTED).anchored(1.0, 0.5);
-            canvas.text(&layer(*index), (plot.x - 7.0, y), look)?;
+            canvas.text(&layer(*index), (plot.x - 7.0, self.row_y(plot, row)), look)?;
         }
         Ok(())
     }
@@ -446,8 +441,7 @@ impl Scene for Placed {
         for ((panel, graph), note) in self.layout.panels.iter().zip(&self.graphs).zip(&self.notes) {
             let plot = panel.plot;
             let note = canvas.fonts.fit(note, Weight::Regular, theme::TICK, plot.width);
-            let at = (plot.x, plot.y - panel.note + NOTE / 2.0 - 4.0);
-            canvas.text(&note, at, Type::new(theme::TICK, theme::MUTED).anchored(0.0, 0.5))?;
+            canvas.text(&note, panel.note_start(), Type::new(theme::TICK, theme::MUTED).anchored(0.0, 0.5))?;
             if panel.y_ticks {
                 self.paint_layers(canvas, plot)?;
             }
@@ -473,13 +467,13 @@ mod tests {
             "to_head" => [0i64, 0, 3, 0], "z" => [Some(9.0), Some(2.9), Some(3.0), None])
         .unwrap();
         let placed = graph(json!({})).place(&data, "").unwrap();
-        assert_eq!(
-            placed.graphs[0].edges,
-            [
-                Edge { from: (0, 1), to: (2, 3), channel: 2, weight: 3.0 },
-                Edge { from: (0, 0), to: (1, 0), channel: 1, weight: 9.0 }
-            ]
-        );
+        let edge = |from: (usize, usize), to: (usize, usize), channel, weight| Edge {
+            from: HeadId::new(from.0, from.1),
+            to: HeadId::new(to.0, to.1),
+            channel,
+            weight,
+        };
+        assert_eq!(placed.graphs[0].edges, [edge((0, 1), (2, 3), 2, 3.0), edge((0, 0), (1, 0), 1, 9.0)]);
         assert_eq!(placed.graphs[0].heads.len(), 5);
         assert_eq!(placed.notes, ["2 of 3 with z ≥ 3"]);
         assert_eq!(placed.range, (3.0, 9.0));

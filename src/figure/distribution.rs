@@ -146,6 +146,8 @@ impl Distribution {
         let facets = data::facets(data, self.facet.as_deref())?;
         let labels = self.label.as_ref().map(|label| data::categories(data, "label", label)).transpose()?;
         let marked = self.marked(&series)?;
+        let marks = (0..values.len()).filter(|&row| values[row].is_some() && marked[series.codes[row]]).count();
+        xy::limit_points("marks", marks)?;
         let rules = self.rule.iter().map(|rule| rule.value);
         let all: Vec<f64> = values.iter().flatten().copied().chain(rules).collect();
         xy::require_positive(self.x_scale, "x", &self.x, all.iter().copied())?;
@@ -267,6 +269,7 @@ impl Placed<'_> {
         let rows = ((plot.height - TO_ROWS - TICK) / ROW).max(1.0) as usize;
         let mut taken = vec![f64::NEG_INFINITY; rows];
         let mut written = BTreeSet::new();
+        // In ascending order, as the marks are.
         let lines: Vec<f64> = marks.iter().map(|mark| mark.0).collect();
         for (x, series, row) in marks {
             let text = &labels.labels[labels.codes[row]];
@@ -277,7 +280,9 @@ impl Placed<'_> {
             let text = canvas.fonts.fit(text, Weight::Regular, theme::TICK, plot.width / 2.0);
             let width = canvas.fonts.width(&text, Weight::Regular, theme::TICK);
             // To the right of its line, unless another line or the edge is there and the left is free.
-            let free = |from: f64, to: f64| from >= plot.x && to <= plot.right() && !lines.iter().any(|l| *l > from && *l < to);
+            let up_to = |end: f64| lines.partition_point(|line| *line <= end);
+            let below = |end: f64| lines.partition_point(|line| *line < end);
+            let free = |from: f64, to: f64| from >= plot.x && to <= plot.right() && below(to) <= up_to(from);
             let (right, left) = (x + 4.0, x - 4.0 - width);
             let left =
                 if !free(right, right + width) && free(left, left + width) { left } else { right.min(plot.right() - width) };

@@ -1,6 +1,6 @@
 //! Where the parts of a figure go: title, legend, a grid of facets with shared axes, and a colour bar beside it.
 
-use super::canvas::{Canvas, Rect, Type};
+use super::canvas::{Canvas, Point, Rect, Type};
 use super::font::{Fonts, Weight};
 use super::theme;
 use crate::Result;
@@ -42,6 +42,9 @@ pub struct Surround<'a> {
     pub own_axes: bool,
 }
 
+/// Height of a line of what is written between the title of a panel and its plot.
+pub const NOTE: f64 = 15.0;
+
 /// One panel of a figure.
 #[derive(Clone, Debug)]
 pub struct Panel {
@@ -55,6 +58,13 @@ pub struct Panel {
     title: String,
     /// Height of what is written between the title and the plot.
     pub note: f64,
+}
+
+impl Panel {
+    /// Where the first line of the note starts: at the left, in the middle of its height.
+    pub fn note_start(&self) -> Point {
+        (self.plot.x, self.plot.y - self.note + NOTE / 2.0 - 4.0)
+    }
 }
 
 /// A figure with everything in place but its data.

@@ -108,7 +108,7 @@ impl Scatter {
         let series = self.names().read(data)?;
         let numbers = data::numbers(data, "x", &self.x)?;
         let points: Vec<_> = numbers.iter().zip(&series.y).map(|(x, y)| x.zip(*y)).collect();
-        xy::limit_points(&points)?;
+        xy::limit_points("points", points.iter().flatten().count())?;
         xy::require_positive(self.x_scale, "x", &self.x, numbers.iter().flatten().copied())?;
         xy::require_positive(self.y_scale, "y", &self.y, series.extent(&self.rule))?;
         let (mut across, mut up) = (Range::of(numbers.into_iter().flatten()), series.range(&self.rule));

@@ -306,15 +306,14 @@ pub fn paint_rules<DB: DrawingBackend>(canvas: &Canvas<DB>, plot: Rect, rules: &
     Ok(())
 }
 
-/// Refuses more points than can be told apart.
+/// Refuses more points, or other `things`, than can be told apart.
 ///
 /// # Errors
 /// [`Error::Figure`] that says how many there are.
-pub fn limit_points(points: &[Option<(f64, f64)>]) -> Result<()> {
-    let count = points.iter().flatten().count();
+pub fn limit_points(things: &str, count: usize) -> Result<()> {
     if count > MOST_POINTS {
         return Err(Error::Figure(format!(
-            "the table has {count} points, and at most {MOST_POINTS} are drawn: choose some with WHERE in the query"
+            "the table has {count} {things}, and at most {MOST_POINTS} are drawn: choose some with WHERE in the query"
         )));
     }
     Ok(())
