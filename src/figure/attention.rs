@@ -45,10 +45,10 @@ pub struct Attention {
     /// Column with the position that is attended to.
     #[serde(default = "source")]
     pub source: String,
-    /// Column with the token at the destination.
+    /// Column with the token at the destination; not read with `labels: positions`.
     #[serde(default = "destination_token")]
     pub destination_token: String,
-    /// Column with the token at the source.
+    /// Column with the token at the source; not read with `labels: positions`.
     #[serde(default = "source_token")]
     pub source_token: String,
     /// Column with the attention.
@@ -222,10 +222,11 @@ impl Figure for Attention {
             ("sequence", &self.sequence),
             ("destination", &self.destination),
             ("source", &self.source),
-            ("destination_token", &self.destination_token),
-            ("source_token", &self.source_token),
             ("value", &self.value),
         ];
+        if self.labels == Labels::Tokens {
+            columns.extend([("destination_token", self.destination_token.as_str()), ("source_token", &self.source_token)]);
+        }
         columns.extend(self.facet.as_deref().map(|facet| ("facet", facet)));
         columns
     }
@@ -234,11 +235,20 @@ impl Figure for Attention {
         &["layer", "head", "sequence", "destination", "source", "value"]
     }
 
+    fn check(&self) -> Result<()> {
+        if self.labels == Labels::Positions && self.tokens.is_some() {
+            let text = "has no place beside `labels: positions`, where no tokens stand along the axes: leave one of them out";
+            return Err(Error::parameter("tokens", text));
+        }
+        Ok(())
+    }
+
     fn read(&self, base: &Path) -> Result<Vec<(&'static str, Value)>> {
         TokenNames::read(self.tokens.as_ref(), base)
     }
 
     fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+        self.check()?;
         data::require_rows(data)?;
         let panels = self.panels(data)?;
         let (to, from, positions) = self.positions(data)?;

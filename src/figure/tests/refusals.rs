@@ -1,98 +1,7 @@
-//! Tables that do not fit a figure: refused in words, never a panic.
+//! What is refused, and in which words.
 
+use super::pictures::{attention, circuit, compositions, scores, two_compositions};
 use super::*;
-
-/// Tables that nobody would draw on purpose, with columns `x`, `y`, `s` (series) and `f` (facet).
-fn odd_tables() -> Vec<(&'static str, DataFrame)> {
-    let many = 200usize;
-    let names: Vec<String> = (0..many).map(|i| format!("a rather long name of a component, number {i}")).collect();
-    let row = |x: f64, y: f64| df!("x" => [x], "y" => [y], "s" => ["only"], "f" => ["only"]).unwrap();
-    vec![
-        ("one row", row(1.0, 2.0)),
-        ("NaN", row(f64::NAN, f64::NAN)),
-        ("infinite", row(f64::INFINITY, f64::NEG_INFINITY)),
-        ("tiny", df!("x" => [0.0, 5e-324], "y" => [5e-324, 0.0], "s" => ["a", "a"], "f" => ["b", "b"]).unwrap()),
-        ("huge", df!("x" => [-f64::MAX, f64::MAX], "y" => [f64::MAX, -f64::MAX], "s" => ["a", "a"], "f" => ["b", "b"]).unwrap()),
-        ("equal", df!("x" => [1i64, 2, 3], "y" => [-7.0, -7.0, -7.0], "s" => [true, true, true], "f" => [0i64, 0, 0]).unwrap()),
-        ("nulls", df!("x" => [None::<f64>], "y" => [None::<f64>], "s" => [None::<&str>], "f" => [None::<i64>]).unwrap()),
-        ("null type", DataFrame::new_infer_height(["x", "y", "s", "f"].map(|n| Column::full_null(n.into(), 2, &polars::prelude::DataType::Null)).to_vec()).unwrap()),
-        ("many names", df!("x" => names.clone(), "y" => (0..many).map(noise).collect::<Vec<_>>(), "s" => vec!["<&>\u{1}\u{7}"; many], "f" => vec![""; many]).unwrap()),
-        ("many numbers", df!("x" => (0..many as i64).collect::<Vec<_>>(), "y" => (0..many).map(|i| 1e9 * noise(i)).collect::<Vec<_>>(), "s" => vec![1i64; many], "f" => (0..many as i64).map(|i| i % 24).collect::<Vec<_>>()).unwrap()),
-        ("unsigned", df!("x" => [u64::MAX, 0], "y" => [1u32, 2], "s" => [1i64, 2], "f" => [0.1, 0.2]).unwrap()),
-        ("negative log", df!("x" => [1e-9, 1e9], "y" => [1e-300, 1e300], "s" => ["a", "b"], "f" => ["b", "b"]).unwrap()),
-    ]
-}
-
-#[test]
-fn no_table_makes_a_figure_panic() {
-    for (name, data) in odd_tables() {
-        for size in [json!({}), json!({"width": 200, "height": 120})] {
-            for kind in ["heatmap", "line", "bar"] {
-                for extra in [json!({}), json!({"facet": "f"}), json!({"series": "s", "interval": true}), json!({"log": true})]
-                {
-                    let mut parameters = match kind {
-                        "heatmap" => {
-                            json!({"x": "x", "y": "s", "color": "y", "annotate": extra["log"], "center": extra["series"].is_string().then_some(0.0)})
-                        }
-                        _ => json!({"x": "x", "y": "y", "color": extra["series"], "rule": [{"value": 1.0, "label": "one"}]}),
-                    };
-                    let object = parameters.as_object_mut().unwrap();
-                    object.extend(size.as_object().unwrap().clone());
-                    object.insert("facet".into(), extra["facet"].clone());
-                    if kind != "heatmap" && extra["interval"] == true {
-                        object.extend([("low".into(), json!("y")), ("high".into(), json!("y"))]);
-                    }
-                    if kind == "line" && extra["log"] == true {
-                        object.extend([("x_scale".into(), json!("log")), ("y_scale".into(), json!("log"))]);
-                    }
-                    let drawn =
-                        figure(kind, parameters.clone()).draw(&data, "A title of a few words, and then some more of them");
-                    match drawn {
-                        Ok(drawing) => {
-                            check(&drawing);
-                            if extra == json!({"facet": "f"}) && size == json!({}) {
-                                keep(&format!("odd_{kind}_{}", name.replace(' ', "_")), &drawing);
-                            }
-                        }
-                        // Only what a user can mend is refused.
-                        Err(e) => assert!(e.to_string().contains('`'), "{kind} {name} {parameters}: {e}"),
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn no_table_makes_a_figure_of_points_or_tokens_panic() {
-    let all = [
-        ("complex_plane", json!({"x": "x", "y": "y", "circle": 1})),
-        ("complex_plane", json!({"x": "x", "y": "y", "facet": "f", "scale": "own"})),
-        ("complex_plane", json!({"x": "x", "y": "y", "color": "s", "scale": "unit"})),
-        ("scatter", json!({"x": "x", "y": "y", "color": "s", "low": "y", "high": "y", "diagonal": true})),
-        ("scatter", json!({"x": "x", "y": "y", "facet": "f", "x_scale": "log", "rule": [{"value": 1, "label": "one"}]})),
-        ("distribution", json!({"x": "x", "color": "s", "marks": ["only"], "label": "f"})),
-        ("distribution", json!({"x": "y", "facet": "f", "rule": [{"value": 1, "label": "one"}]})),
-        ("distribution", json!({"x": "y", "color": "f", "x_scale": "log"})),
-        (
-            "composition_graph",
-            json!({"channel": "s", "from_layer": "f", "from_head": "x", "to_layer": "x", "to_head": "x", "weight": "y"}),
-        ),
-        ("circuit_matrix", json!({"row": "s", "column": "x", "value": "y", "annotate": true})),
-        ("circuit_matrix", json!({"row": "x", "column": "x", "value": "y", "facet": "f", "tokens": ["a", "b"]})),
-    ];
-    for (kind, mut parameters) in all {
-        // Small, since pixels cost the time.
-        parameters.as_object_mut().unwrap().extend([("width".into(), json!(240)), ("height".into(), json!(160))]);
-        for (name, data) in odd_tables() {
-            match figure(kind, parameters.clone()).draw(&data, "A title of a few words, and then some more of them") {
-                Ok(drawing) => check(&drawing),
-                // Only what a user can mend is refused.
-                Err(e) => assert!(e.to_string().contains('`'), "{kind} {name} {parameters}: {e}"),
-            }
-        }
-    }
-}
 
 #[test]
 fn refusals_say_which_column_and_what_to_do() {
@@ -114,4 +23,54 @@ fn refusals_say_which_column_and_what_to_do() {
     assert!(facets.contains("25 facets") && facets.contains("`facet: f`"), "{facets}");
     let models = refusal("attention", json!({}), &attention(5, 2, false).vstack(&attention(5, 1, false)).unwrap());
     assert!(models.contains("head 0.0") && models.contains("`facet`"), "{models}");
+}
+
+#[test]
+fn circuits_over_tokens_want_a_name_for_each_and_one_value_for_each_pair() {
+    let unnamed = refusal("circuit_matrix", json!({"tokens": ["a", "b", "c", "d", "e"]}), &circuit(6));
+    assert!(unnamed.contains("the token 5") && unnamed.contains("5 names"), "{unnamed}");
+    let twice = refusal("circuit_matrix", json!({}), &circuit(3).vstack(&circuit(2)).unwrap());
+    assert!(twice.contains("row_token = 0, column_token = 0") && twice.contains("`facet`"), "{twice}");
+    let file = refusal("circuit_matrix", json!({"tokens": "names.json"}), &circuit(3));
+    assert!(file.contains("not read"), "{file}");
+}
+
+#[test]
+fn compositions_lead_upwards_and_find_room() {
+    let twice = refusal("composition_graph", json!({}), &two_compositions());
+    assert!(twice.contains("kind = k from head 0.0 to head 1.0") && twice.contains("`facet`"), "{twice}");
+    let crowd = refusal("composition_graph", json!({}), &compositions(2, 40));
+    assert!(crowd.contains("40 heads") && crowd.contains("`width`"), "{crowd}");
+    let backwards =
+        refusal("composition_graph", json!({"from_layer": "to_layer", "to_layer": "from_layer"}), &compositions(2, 2));
+    assert!(backwards.contains("head 1.0 read by head 0.0"), "{backwards}");
+    let max = figure("composition_graph", json!({"max": 3})).check().unwrap_err();
+    assert!(matches!(&max, crate::Error::Parameter { path, .. } if path == "max"));
+}
+
+#[test]
+fn marks_are_values_of_the_colour_and_not_too_many() {
+    let unknown = refusal("distribution", json!({"x": "z", "color": "model", "marks": ["wired"]}), &scores());
+    assert!(unknown.contains("`wired`") && unknown.contains("`trained`"), "{unknown}");
+    for (wrong, at) in [(json!({"x": "z", "marks": ["a"]}), "marks"), (json!({"x": "z", "label": "head"}), "label")] {
+        let error = figure("distribution", wrong).check().unwrap_err();
+        assert!(matches!(&error, crate::Error::Parameter { path, .. } if path == at), "{error}");
+    }
+    let many = 20_001;
+    let data = df!("z" => (0..many).map(noise).collect::<Vec<_>>(), "model" => vec!["trained"; many]).unwrap();
+    let crowd = refusal("distribution", json!({"x": "z", "color": "model", "marks": ["trained"]}), &data);
+    assert!(crowd.contains("20001 marks") && crowd.contains("WHERE"), "{crowd}");
+}
+
+#[test]
+fn parameters_that_do_not_go_together() {
+    let circle = figure("complex_plane", json!({"circle": -1})).check().unwrap_err();
+    assert!(matches!(&circle, crate::Error::Parameter { path, .. } if path == "circle"));
+    let scales = figure("scatter", json!({"x": "a", "y": "b", "x_scale": "log", "diagonal": true})).check().unwrap_err();
+    assert!(matches!(&scales, crate::Error::Parameter { path, .. } if path == "diagonal"));
+    let few = refusal("attention", json!({"tokens": ["a"]}), &attention(5, 1, false));
+    assert!(few.contains("1 names") && few.contains("source_token"), "{few}");
+    let both = figure("attention", json!({"labels": "positions", "tokens": ["a"]})).check().unwrap_err();
+    assert!(matches!(&both, crate::Error::Parameter { path, .. } if path == "tokens"), "{both}");
+    assert!(both.to_string().contains("labels: positions"), "{both}");
 }
