@@ -89,30 +89,7 @@ pub struct Attention {
     pub height: Option<u32>,
 }
 
-fn layer() -> String {
-    "layer".into()
-}
-fn head() -> String {
-    "head".into()
-}
-fn sequence() -> String {
-    "sequence".into()
-}
-fn destination() -> String {
-    "destination".into()
-}
-fn source() -> String {
-    "source".into()
-}
-fn destination_token() -> String {
-    "destination_token".into()
-}
-fn source_token() -> String {
-    "source_token".into()
-}
-fn value() -> String {
-    "value".into()
-}
+default_columns!(layer, head, sequence, destination, source, destination_token, source_token, value);
 
 impl Described for Attention {
     const NAME: &'static str = "attention";

@@ -60,15 +60,7 @@ pub struct CircuitMatrix {
     pub height: Option<u32>,
 }
 
-fn row_token() -> String {
-    "row_token".into()
-}
-fn column_token() -> String {
-    "column_token".into()
-}
-fn value() -> String {
-    "value".into()
-}
+default_columns!(row_token, column_token, value);
 
 impl Described for CircuitMatrix {
     const NAME: &'static str = "circuit_matrix";

@@ -83,12 +83,7 @@ pub struct ComplexPlane {
     pub height: Option<u32>,
 }
 
-fn re() -> String {
-    "re".into()
-}
-fn im() -> String {
-    "im".into()
-}
+default_columns!(re, im);
 
 impl Described for ComplexPlane {
     const NAME: &'static str = "complex_plane";

@@ -82,24 +82,7 @@ pub struct CompositionGraph {
     pub height: Option<u32>,
 }
 
-fn kind() -> String {
-    "kind".into()
-}
-fn from_layer() -> String {
-    "from_layer".into()
-}
-fn from_head() -> String {
-    "from_head".into()
-}
-fn to_layer() -> String {
-    "to_layer".into()
-}
-fn to_head() -> String {
-    "to_head".into()
-}
-fn z() -> String {
-    "z".into()
-}
+default_columns!(kind, from_layer, from_head, to_layer, to_head, z);
 
 impl Described for CompositionGraph {
     const NAME: &'static str = "composition_graph";

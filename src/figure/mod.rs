@@ -1,5 +1,14 @@
 //! Figures: what a `figure:` cell draws, one file each.
 
+/// Functions that give the default names of columns, as serde asks for them: `default_columns!(re, im)` makes `re()` give `"re"`.
+macro_rules! default_columns {
+    ($($name:ident),+) => {
+        $(fn $name() -> String {
+            stringify!($name).into()
+        })+
+    };
+}
+
 mod attention;
 mod axis;
 mod bar;
