@@ -85,48 +85,48 @@ fn first_sentence(doc: &str) -> String {
     paragraph.split_once(". ").map_or(paragraph.trim_end_matches('.'), |(sentence, _)| sentence).to_string()
 }
 
-/// Explains `[NAME]`, `[circuit, NAME]`, `[circuit, NAME, n]`, `[score, NAME]`, or `[measure, NAME]` and the like.
+/// Explains `[NAME]`, `[circuit, NAME]`, `[circuit, NAME, n]`, `[score, NAME]`, or `[measure, NAME]` and the like: all that is
+/// called so, if no category says which is meant.
 ///
 /// # Errors
-/// [`Error::Invalid`] if nothing is called that.
+/// [`Error::Invalid`] if nothing is called that, or it is no circuit and a number stands behind it.
 pub(super) fn describe(words: &[String]) -> Result<String> {
-    if let [category, name, n] = words
-        && category == "circuit"
-        && let Some(preset) = Preset::find(name)
-    {
-        let n = n.parse().map_err(|_| Error::invalid(format!("the number of a circuit must be a whole number, not `{n}`")))?;
-        return circuit(preset, Some(n));
-    }
-    let (category, name) = match words {
-        [category, name] => (Some(category.as_str()), name.as_str()),
-        [name] => (None, name.as_str()),
-        _ => (None, ""),
+    let (category, name, n) = match words {
+        [category, name, n] => (Some(category.as_str()), name.as_str(), Some(n)),
+        [category, name] => (Some(category.as_str()), name.as_str(), None),
+        [name] => (None, name.as_str(), None),
+        _ => (None, "", None),
     };
-    if matches!(category, None | Some("circuit"))
-        && let Some(preset) = Preset::find(name)
-    {
-        return circuit(preset, None);
-    }
-    if matches!(category, None | Some("score"))
-        && let Some(score) = score(name)
-    {
-        return Ok(score_card(name, &score));
-    }
+    let wanted = |of: &str| category.is_none_or(|category| category == of);
     let entries = entries();
-    let wanted = |entry: &&Entry| entry.name == name && category.is_none_or(|category| category == entry.category);
-    let found: Vec<_> = entries.iter().filter(wanted).collect();
-    if found.is_empty() {
-        let others = CIRCUITS.iter().map(|preset| preset.name).chain(CONVENTIONS.iter().map(|score| score.name));
-        let names: Vec<_> = entries.iter().map(|entry| entry.name).chain(others).collect();
-        let hint = closest(name, &names).map_or("`list` shows all".to_string(), |name| format!("did you mean `{name}`?"));
+    let mut cards: Vec<String> =
+        entries.iter().filter(|entry| entry.name == name && wanted(entry.category)).map(card).collect();
+    if let Some(preset) = Preset::find(name).filter(|_| wanted("circuit")) {
+        let n = n.map(|n| n.parse()).transpose();
+        let n = n.map_err(|_| Error::invalid(format!("the number of a circuit must be a whole number, not `{}`", words[2])))?;
+        cards.push(circuit(preset, n)?);
+    } else if let Some(n) = n.filter(|_| !cards.is_empty()) {
+        return Err(Error::invalid(format!("only a circuit may have a number behind its name: leave `{n}` out")));
+    }
+    if let Some(score) = score(name).filter(|_| wanted("score")) {
+        cards.push(score_card(name, &score));
+    }
+    if cards.is_empty() {
+        let known = entries.iter().map(|entry| (entry.category, entry.name));
+        let known = known.chain(CIRCUITS.iter().map(|preset| ("circuit", preset.name)));
+        let known: Vec<_> = known.chain(CONVENTIONS.iter().chain([&OFFSET]).map(|score| ("score", score.name))).collect();
+        // What is of the category comes first; the category may be wrong, too.
+        let names = |all: bool| known.iter().filter(|(of, _)| all || wanted(of)).map(|(_, name)| *name).collect::<Vec<_>>();
+        let hint = closest(name, &names(false)).or_else(|| closest(name, &names(true)));
+        let hint = hint.map_or("`list` shows all".to_string(), |name| format!("did you mean `{name}`?"));
         return Err(Error::invalid(format!("nothing is called `{}`; {hint}", words.join(" "))));
     }
-    Ok(found.into_iter().map(card).collect::<Vec<_>>().join("\n"))
+    Ok(cards.join("\n"))
 }
 
 /// The text of a preset, as it can be pasted into a file.
 fn circuit(preset: &Preset, n: Option<usize>) -> Result<String> {
-    let mut text = format!("# {}\n", preset.description);
+    let mut text = format!("# circuit `{}`\n# {}\n", preset.name, preset.description);
     if let Some(Number { counts, default, .. }) = &preset.n {
         let _ = writeln!(text, "# n: number of {counts}, here {}; default {default}", n.unwrap_or(*default));
     }
@@ -136,10 +136,15 @@ fn circuit(preset: &Preset, n: Option<usize>) -> Result<String> {
 fn card(entry: &Entry) -> String {
     let mut text = format!("{} `{}`\n\n{}\n", entry.category, entry.name, entry.doc);
     let own = |name: &str| entry.schema.get("properties").is_some_and(|properties| properties.get(name).is_some());
-    parameters(&mut text, "Parameters", &entry.schema, own);
+    if let Some(lines) = parameters(&entry.schema, &own, true) {
+        let _ = write!(text, "\nParameters:\n{}", indented(&lines, 2));
+    }
     let tag = if matches!(entry.category, "model" | "input") { "kind" } else { entry.category };
     if let Some(whole) = find(&experiment_schema(&Registries::standard()), tag, entry.name) {
-        parameters(&mut text, &format!("Keys of every {}", entry.category), whole, |name| name != tag && !own(name));
+        // Without fields: those of `sweep` are the parameters above.
+        if let Some(lines) = parameters(whole, &|name| name != tag && !own(name), false) {
+            let _ = write!(text, "\nKeys of every {}:\n{}", entry.category, indented(&lines, 2));
+        }
     }
     if !entry.columns.is_empty() {
         let _ =
@@ -164,16 +169,13 @@ fn find<'a>(schema: &'a Value, tag: &str, name: &str) -> Option<&'a Value> {
     }
 }
 
-/// Name, type, default and description of the properties that are `wanted`, under a heading.
-fn parameters(text: &mut String, heading: &str, object: &Value, wanted: impl Fn(&str) -> bool) {
+/// Name, type, default and description of the properties that are `wanted`, none if there are none; `deep` with the fields of those
+/// that are maps, or lists of maps.
+fn parameters(object: &Value, wanted: &dyn Fn(&str) -> bool, deep: bool) -> Option<String> {
     let properties = object.get("properties").and_then(Value::as_object);
-    let wanted: Vec<_> = properties.into_iter().flatten().filter(|(name, _)| wanted(name)).collect();
-    if wanted.is_empty() {
-        return;
-    }
     let required = object.get("required").and_then(Value::as_array);
-    let _ = writeln!(text, "\n{heading}:");
-    for (name, schema) in wanted {
+    let mut text = String::new();
+    for (name, schema) in properties.into_iter().flatten().filter(|(name, _)| wanted(name)) {
         let is_required = required.is_some_and(|list| list.iter().any(|item| item == name));
         let default = schema.get("default").filter(|default| !default.is_null());
         let note = match (is_required, default) {
@@ -181,11 +183,26 @@ fn parameters(text: &mut String, heading: &str, object: &Value, wanted: impl Fn(
             (false, Some(default)) => format!("default {default}"),
             (false, None) => "optional".to_string(),
         };
-        let _ = writeln!(text, "  {name}: {} ({note})", type_of(schema));
-        for line in schema.get("description").and_then(Value::as_str).unwrap_or_default().lines() {
-            let _ = writeln!(text, "      {line}");
+        let _ = writeln!(text, "{name}: {} ({note})", type_of(schema));
+        text += &indented(schema.get("description").and_then(Value::as_str).unwrap_or_default(), 4);
+        if let Some(fields) = map_in(schema).filter(|_| deep).and_then(|map| parameters(map, &|_| true, true)) {
+            text += &indented(&fields, 4);
         }
     }
+    (!text.is_empty()).then_some(text)
+}
+
+/// The map with named fields that a value of this schema is, or that a list holds, or that is one of the alternatives.
+fn map_in(schema: &Value) -> Option<&Value> {
+    if schema.get("properties").is_some() {
+        return Some(schema);
+    }
+    let alternatives = ["anyOf", "oneOf"].into_iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+    schema.get("items").into_iter().chain(alternatives).find_map(map_in)
+}
+
+fn indented(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{:by$}{line}\n", "")).collect()
 }
 
 /// The type of a parameter in words: `integer ≥ 1`, `gaussian | xavier`, `list of string`.

@@ -15,6 +15,8 @@ fn listed() -> BTreeMap<String, Vec<String>> {
             Some(entry) => {
                 let (name, summary) = entry.split_once(' ').expect("a name and a summary");
                 assert!(summary.trim().len() > 10, "{line}");
+                // A sentence that ends within brackets was cut at an abbreviation.
+                assert_eq!(summary.matches('(').count(), summary.matches(')').count(), "{line}");
                 sections.entry(heading.clone()).or_default().push(name.to_string());
             }
             None => heading = line.split(" (").next().unwrap_or_default().to_string(),
@@ -97,11 +99,45 @@ fn every_name_that_list_shows_can_be_described() {
 #[test]
 fn a_category_tells_namesakes_apart() {
     let desk = Desk::new();
-    let [both, measure, figure] =
-        [&["describe", "attention"][..], &["describe", "measure", "attention"], &["describe", "figure", "attention"]]
-            .map(|arguments| desk.run(arguments).expect(0).stdout);
-    assert_eq!(both, format!("{measure}\n{figure}"));
-    assert!(measure.starts_with("measure `attention`") && figure.starts_with("figure `attention`"));
+    for (name, categories) in [("attention", ["measure", "figure"]), ("copying", ["measure", "circuit"])] {
+        let cards = categories.map(|category| {
+            let card = desk.run(["describe", category, name]).expect(0).stdout;
+            assert!(card.trim_start_matches("# ").starts_with(&format!("{category} `{name}`\n")), "{card}");
+            card
+        });
+        assert_eq!(desk.run(["describe", name]).expect(0).stdout, cards.join("\n"));
+    }
+}
+
+#[test]
+fn only_a_circuit_has_a_number() {
+    let desk = Desk::new();
+    let described = desk.run(["describe", "circuit", "n-back", "3"]).expect(0).stdout;
+    assert!(described.contains("here 3; default"), "{described}");
+    desk.run(["describe", "circuit", "n-back", "three"]).expect_error(2, &["must be a whole number, not `three`"]);
+    desk.run(["describe", "circuit", "copying", "3"]).expect_error(2, &["the circuit `copying` has no `n`"]);
+    for category in ["measure", "score"] {
+        let name = if category == "score" { "prefix_matching" } else { "copying" };
+        desk.run(["describe", category, name, "3"]).expect_error(2, &["only a circuit may have a number", "leave `3` out"]);
+    }
+}
+
+/// The fields of a map, of a list of maps, and of maps within these.
+#[test]
+fn describe_shows_what_a_map_is_made_of() {
+    let desk = Desk::new();
+    for (words, fields) in [
+        (["model", "bigram"], &["\n  chain: map (", "\n      sharpness: number "][..]),
+        (["measure", "skip_trigram_rank"], &["\n  target: list of map (", "\n      source: "]),
+        (["figure", "line"], &["\n  rule: list of map (", "\n      value: number (required)\n          "]),
+        (["model", "wired"], &["\n  heads: list of map (", "\n      query: map (", "\n          from: "]),
+    ] {
+        let card = desk.run(["describe"].iter().chain(&words)).expect(0).stdout;
+        let mut rest = card.as_str();
+        for field in fields {
+            rest = rest.split_once(field).unwrap_or_else(|| panic!("{words:?}: {field} is not where it belongs:\n{card}")).1;
+        }
+    }
 }
 
 #[test]
@@ -167,6 +203,12 @@ fn what_is_not_there_is_suggested() {
     desk.run(["describe", "nonsense"]).expect_error(2, &["nothing is called `nonsense`", "`list` shows all"]);
     desk.run(["describe", "head_score"]).expect_error(2, &["did you mean `head_scores`?"]);
     desk.run(["describe", "circuit", "inductoin"]).expect_error(2, &["did you mean `induction`?"]);
+    desk.run(["describe", "circuit", "inducton", "3"]).expect_error(2, &["did you mean `induction`?"]);
+    desk.run(["describe", "ofset_N"]).expect_error(2, &["did you mean `offset_N`?"]);
+    // Of that category if there is one, else of any.
+    desk.run(["describe", "circuit", "duplicate_tokens"]).expect_error(2, &["did you mean `duplicate-token`?"]);
+    desk.run(["describe", "score", "duplicate_tokens"]).expect_error(2, &["did you mean `duplicate_token`?"]);
+    desk.run(["describe", "circuit", "los"]).expect_error(2, &["did you mean `loss`?"]);
     desk.run(["describe", "mesure", "loss"]).expect_error(2, &["mesure"]);
 }
 
