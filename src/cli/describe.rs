@@ -101,15 +101,15 @@ pub(super) fn describe(words: &[String]) -> Result<String> {
     let entries = entries();
     let mut cards: Vec<String> =
         entries.iter().filter(|entry| entry.name == name && wanted(entry.category)).map(card).collect();
+    if let Some(score) = score(name).filter(|_| wanted("score")) {
+        cards.push(score_card(name, &score));
+    }
     if let Some(preset) = Preset::find(name).filter(|_| wanted("circuit")) {
         let n = n.map(|n| n.parse()).transpose();
         let n = n.map_err(|_| Error::invalid(format!("the number of a circuit must be a whole number, not `{}`", words[2])))?;
         cards.push(circuit(preset, n)?);
     } else if let Some(n) = n.filter(|_| !cards.is_empty()) {
         return Err(Error::invalid(format!("only a circuit may have a number behind its name: leave `{n}` out")));
-    }
-    if let Some(score) = score(name).filter(|_| wanted("score")) {
-        cards.push(score_card(name, &score));
     }
     if cards.is_empty() {
         let known = entries.iter().map(|entry| (entry.category, entry.name));
