@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::sync::OnceLock;
 
 /// The table of a larger chain would be slow to decompose, and large: 4096² numbers are 128 MiB.
-const MOST_TOKENS: usize = 4096;
+pub(crate) const MOST_TOKENS: usize = 4096;
 /// Beyond this, probabilities would round to 0, and a chain of positive numbers would fall apart.
 const SHARPEST: f64 = 20.0;
 

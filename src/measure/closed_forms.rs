@@ -1,5 +1,6 @@
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
 use super::{Cost, Measure, Subject};
+use crate::chain::MOST_TOKENS;
 use crate::circuit::closed_forms::{ClosedForm, of_chain, of_initialisation, of_wiring};
 use crate::input::InputShape;
 use crate::kind::Described;
@@ -90,9 +91,14 @@ impl Measure for ClosedForms {
         let pairs = heads.saturating_mul(heads) / 2;
         let keys = self.keys.as_ref().map_or(model.n_ctx, Vec::len);
         // The most that a wiring can have; entries of maps are few for each coordinate of the stream.
-        let rows = pairs.saturating_mul(9).saturating_add(heads.saturating_mul(3 + 2 * keys)).saturating_add(3);
-        let entries = heads.saturating_mul(4).saturating_mul(model.d_model + model.n_ctx);
-        Cost { rows, bytes: entries.saturating_mul(64).saturating_add(rows.saturating_mul(size_of::<ClosedForm>())) }
+        let of_head = keys.saturating_mul(2).saturating_add(3);
+        let rows = pairs.saturating_mul(9).saturating_add(heads.saturating_mul(of_head)).saturating_add(3);
+        let entries = heads.saturating_mul(4).saturating_mul(model.d_model.saturating_add(model.n_ctx));
+        let wiring = entries.saturating_mul(64).saturating_add(rows.saturating_mul(size_of::<ClosedForm>()));
+        // A model without layers may be a chain: its table, decomposed and cut off, is held several times.
+        let square = model.d_vocab.saturating_mul(model.d_vocab).saturating_mul(8 * size_of::<f64>());
+        let chain = if model.n_layers == 0 && model.d_vocab <= MOST_TOKENS { square } else { 0 };
+        Cost { rows, bytes: wiring.saturating_add(chain) }
     }
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {

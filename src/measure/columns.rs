@@ -97,5 +97,5 @@ pub(super) fn count(list: Option<&[usize]>, all: usize) -> usize {
 
 /// Rows of a table that has one for all positions and one for each repeat.
 pub(super) fn groups(repeats: Option<Repeats>) -> usize {
-    1 + repeats.map_or(0, |repeats| repeats.count)
+    repeats.map_or(0, |repeats| repeats.count).saturating_add(1)
 }

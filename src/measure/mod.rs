@@ -160,14 +160,13 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
 fn pass_bytes(model: &ModelConfig, input: &InputShape, keep: Keep) -> usize {
     let (layers, heads, n) = (model.n_layers, model.n_heads, input.length);
     let product = |factors: &[usize]| factors.iter().fold(size_of::<f32>(), |bytes, &f| bytes.saturating_mul(f));
-    let one_layer = [3 * heads, model.d_head, n];
     let kept = [
-        (true, product(&one_layer)),
+        (true, product(&[3, heads, model.d_head, n])),
         (keep.scores, product(&[layers, heads, n, n])),
         (keep.patterns, product(&[layers, heads, n, n])),
         (keep.z, product(&[layers, heads, model.d_head, n])),
         (keep.results, product(&[layers, heads, model.d_model, n])),
-        (keep.residual, product(&[layers + 1, model.d_model, n])),
+        (keep.residual, product(&[layers.saturating_add(1), model.d_model, n])),
         (keep.logits, product(&[model.d_vocab, n])),
     ];
     let sequence = kept.iter().filter(|(kept, _)| *kept).fold(0usize, |sum, (_, bytes)| sum.saturating_add(*bytes));
@@ -199,4 +198,58 @@ fn folded_weights(model: &ModelConfig) -> usize {
     }
     let heads = model.n_layers.saturating_mul(model.n_heads).saturating_mul(model.d_head).saturating_mul(3);
     heads.saturating_add(model.d_vocab).saturating_mul(model.d_model).saturating_mul(size_of::<f32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Positions;
+    use serde_json::{Value, json};
+
+    fn parsed(name: &str, parameters: Value) -> Box<dyn Measure> {
+        (Kind::find(MEASURES, name).unwrap().parse)(parameters).unwrap()
+    }
+
+    fn config([n_layers, n_heads, d_model, d_head, d_vocab, n_ctx]: [usize; 6]) -> ModelConfig {
+        let (normalization, positions) = (Normalization::LnPre, Positions::Standard);
+        ModelConfig { n_layers, n_heads, d_model, d_head, d_vocab, n_ctx, normalization, eps: 1e-5, positions, attn_scale: 1.0 }
+    }
+
+    /// Each with its default parameters.
+    fn measures() -> impl Iterator<Item = (&'static str, Box<dyn Measure>)> {
+        MEASURES.iter().map(|kind| (kind.name, (kind.parse)(json!({})).unwrap()))
+    }
+
+    /// The estimate is made of whatever sizes a file asks for: it is what finds out that they are too large.
+    #[test]
+    fn the_cost_of_what_is_beyond_counting_is_found_without_a_panic() {
+        const HUGE: [usize; 3] = [usize::MAX, 1 << 63, 1 << 32];
+        for huge in HUGE {
+            // One number huge, all but one, all.
+            let single = (0..6).map(|which| std::array::from_fn(|i| if i == which { huge } else { 2 }));
+            let others = (0..6).map(|which| std::array::from_fn(|i| if i == which { 2 } else { huge }));
+            for sizes in single.chain(others).chain([[huge; 6], [0, 1, 5, 5, 5, huge]]) {
+                let model = config(sizes);
+                let repeats = crate::batch::Repeats { start: 1, period: huge, count: huge };
+                let shape = |sequences, length| InputShape { sequences, length, repeats: Some(repeats), min_vocab: huge };
+                for input in [None, Some(shape(huge, 2)), Some(shape(2, huge)), Some(shape(huge, huge))] {
+                    for (name, measure) in measures() {
+                        let cost = measure.cost(&model, input.as_ref());
+                        let all = sizes == [huge; 6] && input.is_some_and(|input| input.length == huge);
+                        assert!(!all || cost.bytes > 1 << 40, "{name}: {cost:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_costs_its_table_and_other_models_do_not() {
+        let measure = parsed("closed_forms", json!({}));
+        let table = |layers, vocab: usize| measure.cost(&config([layers, 1, 5, 5, vocab, 9]), None).bytes >= vocab * vocab * 64;
+        assert!(table(0, 4096));
+        // Chains end there.
+        assert!(!table(0, 4097));
+        assert!(!table(1, 4096));
+    }
 }

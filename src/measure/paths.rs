@@ -67,7 +67,7 @@ impl Measure for Paths {
         if count <= MOST_PATHS {
             return Ok(());
         }
-        let allowed = (0..longest).rev().find(|&order| count_up_to(model, order) <= MOST_PATHS).unwrap_or(0);
+        let allowed = (0..longest).take_while(|&order| count_up_to(model, order) <= MOST_PATHS).last().unwrap_or(0);
         let few = count_up_to(model, allowed);
         let text = format!(
             "there are {count} paths through at most {longest} heads, and at most {MOST_PATHS} are listed: \
@@ -83,7 +83,7 @@ impl Measure for Paths {
         // Logits of the model, of a part, without it and of all parts so far; the stream and the values of every path begun; three
         // numbers of every row for each chunk.
         let positions = super::positions_at_once(input);
-        let path = model.d_model.saturating_add(model.n_heads.saturating_mul(model.d_head)).saturating_mul(longest + 2);
+        let path = model.d_model.saturating_add(model.n_heads.saturating_mul(model.d_head)).saturating_mul(longest.saturating_add(2));
         let logits = model.d_vocab.saturating_mul(4);
         let held = positions.saturating_mul(path.saturating_add(logits)).saturating_mul(size_of::<f32>());
         let chunks = input.map_or(0, |input| input.sequences.div_ceil(crate::model::chunk_sequences(input.length)));

@@ -115,6 +115,15 @@ impl ScorePaths {
     fn chosen(&self) -> impl Iterator<Item = Target> {
         Target::ALL.into_iter().filter(|target| self.targets.contains(target))
     }
+
+    /// How many terms the scores of all heads have, for one target: of a layer with s sources, s² for each head.
+    fn all_terms(&self, model: &ModelConfig) -> usize {
+        let (first, last) = (source_count(model, 0, self.positions.into()) as f64, (model.n_layers as f64) - 1.0);
+        // Σ (first + layer · heads)² over layers 0..=last; an estimate of what cannot be counted may be rounded.
+        let heads = model.n_heads as f64;
+        let (ones, layers, squares) = (last + 1.0, last * (last + 1.0) / 2.0, last * (last + 1.0) * (2.0 * last + 1.0) / 6.0);
+        (heads * (first * first * ones + 2.0 * first * heads * layers + heads * heads * squares)) as usize
+    }
 }
 
 impl Described for ScorePaths {
@@ -147,9 +156,7 @@ impl Measure for ScorePaths {
         let sources = |layer: usize| source_count(model, layer, self.positions.into());
         let square = |layer: usize| sources(layer).saturating_mul(sources(layer));
         let terms = match &self.heads {
-            None => {
-                (0..model.n_layers).fold(0usize, |sum, layer| sum.saturating_add(square(layer).saturating_mul(model.n_heads)))
-            }
+            None => self.all_terms(model),
             Some(_) => heads(model, self.heads.as_deref())
                 .map_or(0, |heads| heads.iter().fold(0usize, |sum, id| sum.saturating_add(square(id.layer)))),
         };

@@ -75,13 +75,15 @@ pub fn count_of_order(config: &ModelConfig, order: usize) -> u128 {
         // C(L, i + 1) from C(L, i): the product is a multiple of i + 1.
         count.checked_mul((config.n_layers - i) as u128).map(|product| product / (i + 1) as u128)
     });
-    let heads = (0..order).try_fold(1u128, |count, _| count.checked_mul(config.n_heads as u128));
+    let heads = u32::try_from(order).ok().and_then(|order| (config.n_heads as u128).checked_pow(order));
     layers.zip(heads).and_then(|(layers, heads)| layers.checked_mul(heads)).unwrap_or(u128::MAX)
 }
 
 /// How many paths there are through at most `max_order` heads.
 pub fn count_up_to(config: &ModelConfig, max_order: usize) -> u128 {
-    (0..=max_order.min(config.n_layers)).fold(0u128, |sum, order| sum.saturating_add(count_of_order(config, order)))
+    // Beyond counting, further orders add nothing: there may be any number of them.
+    let add = |sum: u128, order| sum.checked_add(count_of_order(config, order));
+    (0..=max_order.min(config.n_layers)).try_fold(0u128, add).unwrap_or(u128::MAX)
 }
 
 /// Sums of values `[b, n − 1]` over the sequences and the positions of each group.
