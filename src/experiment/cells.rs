@@ -243,6 +243,11 @@ impl Loader<'_> {
             let message = format!("input `{input}` needs a vocabulary of at least {least}, but model `{model}` has {vocab}");
             report(message, "use fewer different tokens or a larger vocabulary");
         }
+        if let Some(most) = shape.max_vocab.filter(|&most| config.d_vocab > most) {
+            let vocab = config.d_vocab;
+            let message = format!("input `{input}` is made for a vocabulary of at most {most}, but model `{model}` has {vocab}");
+            report(message, "give the model a smaller vocabulary, or this cell an input of another kind");
+        }
     }
 
     fn figure(&mut self, node: &Node, tag: &Node, scope: &Scope) -> Option<FigureCell> {

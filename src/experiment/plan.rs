@@ -1,6 +1,6 @@
 //! What a run will cost, from the sizes alone.
 
-use super::{Cell, Experiment, MeasureCell, Model};
+use super::{Cell, Experiment, Input, MeasureCell, Model};
 use crate::model::ModelConfig;
 use polars::prelude::{DataType, Schema};
 
@@ -49,8 +49,8 @@ impl Experiment {
 
     fn cell_plan(&self, cell: &Cell) -> CellPlan {
         let Cell::Measure(cell) = cell else { return CellPlan::default() };
-        let shape = cell.input.as_ref().and_then(|name| self.inputs.get(name)).map(|input| &input.shape);
-        measure_plan(cell, cell.models.iter().filter_map(|name| self.models.get(name)), shape)
+        let input = cell.input.as_ref().and_then(|name| self.inputs.get(name));
+        measure_plan(cell, cell.models.iter().filter_map(|name| self.models.get(name)), input)
     }
 }
 
@@ -63,12 +63,10 @@ pub fn model_plan(name: &str, model: &Model) -> ModelPlan {
     }
 }
 
-fn measure_plan<'a>(
-    cell: &MeasureCell,
-    models: impl Iterator<Item = &'a Model>,
-    shape: Option<&crate::input::InputShape>,
-) -> CellPlan {
+fn measure_plan<'a>(cell: &MeasureCell, models: impl Iterator<Item = &'a Model>, input: Option<&Input>) -> CellPlan {
+    let shape = input.map(|input| &input.shape);
     let mut plan = CellPlan::default();
+    let mut building = 0;
     let mut instances = 0usize;
     for model in models {
         instances = instances.saturating_add(model.variants.len().saturating_mul(model.replicates));
@@ -76,11 +74,13 @@ fn measure_plan<'a>(
             let cost = cell.measure.cost(&variant.config, shape);
             plan.rows = plan.rows.saturating_add(cost.rows.saturating_mul(model.replicates));
             plan.working_bytes = plan.working_bytes.max(cost.bytes.saturating_add(weight_bytes(&variant.config)));
+            building = input.map_or(0, |input| input.builder.building_bytes(variant.config.d_vocab)).max(building);
         }
     }
-    // As many models are measured at once as there are threads; they share the tokens.
+    // As many models are measured at once as there are threads; they share the tokens, which are made one vocabulary at a time.
     let tokens = shape.map_or(0, |s| s.sequences.saturating_mul(s.length).saturating_mul(size_of::<u32>()));
-    plan.working_bytes = plan.working_bytes.saturating_mul(instances.min(rayon::current_num_threads())).saturating_add(tokens);
+    plan.working_bytes = plan.working_bytes.saturating_mul(instances.min(rayon::current_num_threads()));
+    plan.working_bytes = plan.working_bytes.saturating_add(tokens).saturating_add(building);
     plan.table_bytes = plan.rows.saturating_mul(row_bytes(&cell.schema));
     plan
 }
@@ -137,5 +137,20 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!(bytes(usize::MAX), "more than 16 EiB");
+    }
+
+    #[test]
+    fn a_text_costs_the_table_of_its_chain() {
+        let plan = |chain_tokens: usize| {
+            let text = format!(
+                "title: Chains\nmodels:\n  \
+                 m: {{ kind: random, layers: 0, heads: 1, d_model: 1, vocab: {chain_tokens}, context: 2 }}\n\
+                 inputs:\n  text: {{ kind: markov, sequences: 1, length: 2 }}\ncells:\n  - measure: loss\n"
+            );
+            let options = crate::experiment::LoadOptions { memory_limit: None, ..Default::default() };
+            crate::experiment::load_str(&text, std::path::Path::new("x.yaml"), &[], &options).unwrap().plan()
+        };
+        assert!(plan(4096).peak_bytes >= 2 * 8 * 4096 * 4096);
+        assert!(plan(64).peak_bytes < 8 * 4096 * 4096);
     }
 }

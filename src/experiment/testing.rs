@@ -147,7 +147,8 @@ impl InputKind for Ramp {
         if self.length == 13 {
             return Err(Error::parameter("length", "13 is bad luck"));
         }
-        Ok(InputShape { sequences: 1, length: self.length, repeats: None, min_vocab: self.largest as usize + 1 })
+        let min_vocab = self.largest as usize + 1;
+        Ok(InputShape { sequences: 1, length: self.length, repeats: None, min_vocab, max_vocab: None })
     }
 
     fn build(&self, _: &InputContext) -> Result<TokenBatch> {

@@ -1,7 +1,7 @@
 //! Text of a bigram chain.
 
 use super::{InputContext, InputKind, InputShape, TokenBatch};
-use crate::chain::{ChainKind, draw};
+use crate::chain::{ChainKind, MOST_TOKENS, draw};
 use crate::kind::Described;
 use crate::{Error, Result};
 use ndarray::Array2;
@@ -59,7 +59,8 @@ impl Markov {
         }
         self.chain.check(None)?;
         // Tokens are drawn for the model's vocabulary; only a rank asks for so many.
-        Ok(InputShape { sequences, length, repeats: None, min_vocab: self.chain.rank.unwrap_or(1) })
+        let (min_vocab, max_vocab) = (self.chain.rank.unwrap_or(1), Some(MOST_TOKENS));
+        Ok(InputShape { sequences, length, repeats: None, min_vocab, max_vocab })
     }
 }
 
@@ -92,6 +93,11 @@ impl InputKind for Markov {
             }
         }
         TokenBatch::new(tokens, None)
+    }
+
+    /// The chain, what is drawn from, and the copy in which the stationary distribution is found.
+    fn building_bytes(&self, d_vocab: usize) -> usize {
+        d_vocab.saturating_mul(d_vocab).saturating_mul(3 * size_of::<f64>())
     }
 }
 
@@ -170,10 +176,11 @@ mod tests {
         assert!(shape(kind(usize::MAX, 4)).unwrap_err().contains("more than can be addressed"));
         let ranked = Markov { chain: ChainKind { rank: Some(9), ..ChainKind::default() }, ..kind(2, 4) };
         assert_eq!(shape(ranked.clone()).unwrap().min_vocab, 9);
+        assert_eq!(shape(ranked.clone()).unwrap().max_vocab, Some(4096));
         assert!(build(&ranked, 8).unwrap_err().to_string().contains("at least 9"));
         let blunt = Markov { chain: ChainKind { sharpness: -1.0, ..ChainKind::default() }, ..kind(2, 4) };
         assert!(shape(blunt).unwrap_err().starts_with("chain.sharpness"));
         assert!(build(&kind(1, 1), 1).is_ok());
-        assert!(build(&kind(1, 1), 4097).unwrap_err().to_string().contains("4096"));
+        assert!(build(&kind(1, 1), 4097).unwrap_err().to_string().contains("at most 4096"));
     }
 }

@@ -28,6 +28,8 @@ pub struct InputShape {
     pub repeats: Option<Repeats>,
     /// Smallest vocabulary that holds every token.
     pub min_vocab: usize,
+    /// Largest vocabulary that tokens can be made for, where there is a limit.
+    pub max_vocab: Option<usize>,
 }
 
 /// What an input may use besides its own parameters.
@@ -52,8 +54,14 @@ pub trait InputKind: Send + Sync + Debug {
     /// The tokens for a model with this vocabulary.
     ///
     /// # Errors
-    /// Those of [`InputKind::shape`], or a vocabulary smaller than [`InputShape::min_vocab`].
+    /// Those of [`InputKind::shape`], or a vocabulary outside of [`InputShape::min_vocab`] to [`InputShape::max_vocab`].
     fn build(&self, context: &InputContext) -> Result<TokenBatch>;
+
+    /// The largest number of bytes that making the tokens holds beside them: an estimate for planning.
+    fn building_bytes(&self, d_vocab: usize) -> usize {
+        let _ = d_vocab;
+        0
+    }
 }
 
 /// All kinds of input.
@@ -61,13 +69,16 @@ pub static INPUTS: &[Kind<dyn InputKind>] =
     &[kind!(dyn InputKind, Markov), kind!(dyn InputKind, RepeatedTokens), kind!(dyn InputKind, Tokens)];
 
 impl InputShape {
-    /// Checks that a vocabulary holds the tokens.
+    /// Checks that a vocabulary holds the tokens, and that they can be made for it.
     fn check_vocab(&self, d_vocab: usize) -> Result<()> {
-        if d_vocab >= self.min_vocab {
-            return Ok(());
+        let wrong = |bound: String| {
+            Err(Error::invalid(format!("the input needs a vocabulary of {bound}, but the model has one of {d_vocab}")))
+        };
+        match (self.min_vocab, self.max_vocab) {
+            (least, _) if d_vocab < least => wrong(format!("at least {least}")),
+            (_, Some(most)) if d_vocab > most => wrong(format!("at most {most}")),
+            _ => Ok(()),
         }
-        let needed = self.min_vocab;
-        Err(Error::invalid(format!("the input needs a vocabulary of at least {needed}, but the model has one of {d_vocab}")))
     }
 }
 

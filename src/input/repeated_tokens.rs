@@ -62,7 +62,8 @@ impl RepeatedTokens {
             return Err(Error::invalid(text));
         };
         let min_vocab = start + if self.distinct { period } else { 1 };
-        Ok(InputShape { sequences, length, repeats: Some(Repeats { start, period, count: repeats }), min_vocab })
+        let repeats = Some(Repeats { start, period, count: repeats });
+        Ok(InputShape { sequences, length, repeats, min_vocab, max_vocab: None })
     }
 
     /// The tokens of one period.

@@ -96,6 +96,7 @@ fn shape_of(batch: &TokenBatch) -> InputShape {
         length: batch.length(),
         repeats: batch.repeats(),
         min_vocab: largest as usize + 1,
+        max_vocab: None,
     }
 }
 

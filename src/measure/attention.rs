@@ -63,7 +63,7 @@ impl Measure for Attention {
         let length = input.map_or(0, |input| input.length);
         let triangle = length.saturating_mul(length.saturating_add(1)) / 2;
         let rows = triangle.saturating_mul(heads).saturating_mul(self.sequences.len());
-        let kept = InputShape { sequences: self.sequences.len(), length, repeats: None, min_vocab: 0 };
+        let kept = InputShape { sequences: self.sequences.len(), length, repeats: None, min_vocab: 0, max_vocab: None };
         let bytes = super::pass_bytes(model, &kept, Keep { patterns: true, ..Keep::NOTHING });
         Cost { rows, bytes }
     }

@@ -231,7 +231,8 @@ mod tests {
             for sizes in single.chain(others).chain([[huge; 6], [0, 1, 5, 5, 5, huge]]) {
                 let model = config(sizes);
                 let repeats = crate::batch::Repeats { start: 1, period: huge, count: huge };
-                let shape = |sequences, length| InputShape { sequences, length, repeats: Some(repeats), min_vocab: huge };
+                let (repeats, min_vocab, max_vocab) = (Some(repeats), huge, None);
+                let shape = |sequences, length| InputShape { sequences, length, repeats, min_vocab, max_vocab };
                 for input in [None, Some(shape(huge, 2)), Some(shape(2, huge)), Some(shape(huge, huge))] {
                     for (name, measure) in measures() {
                         let cost = measure.cost(&model, input.as_ref());
