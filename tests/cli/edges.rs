@@ -2,9 +2,17 @@
 
 use crate::desk::{Desk, Table};
 use attn_circuits::circuit::head_scores::CONVENTIONS;
+use attn_circuits::input::{INPUTS, InputContext};
+use attn_circuits::kind::Kind;
+use attn_circuits::measure::{MEASURES, Subject};
+use attn_circuits::model::build::{BuildContext, MODELS};
+use attn_circuits::stream::Stream;
+use serde_json::{Value, json};
+use std::path::Path;
 
 /// Measures everything of one model on given tokens; the tables by name.
 fn measured(model: &str, tokens: &str) -> impl Fn(&str) -> Table {
+    let cells: String = MEASURES.iter().map(|kind| format!("  - measure: {}\n", kind.name)).collect();
     let text = format!(
         "title: Edges
 models:
@@ -12,13 +20,7 @@ models:
 inputs:
   given: {{ kind: tokens, tokens: {tokens} }}
 cells:
-  - measure: ablation
-  - measure: attention
-  - measure: composition
-  - measure: head_scores
-  - measure: logits
-  - measure: loss
-  - query: SELECT kind, COUNT(*) AS pairs, AVG(score) AS score FROM composition GROUP BY kind
+{cells}  - query: SELECT kind, COUNT(*) AS pairs, AVG(score) AS score FROM composition GROUP BY kind
     name: derived
 "
     );
@@ -124,4 +126,59 @@ cells:
 ";
     let desk = Desk::with("edge.yaml", text);
     desk.run(["check", "edge.yaml"]).expect_error(2, &["there is no head 9.9", "2 layers of 4 heads", "--> edge.yaml:"]);
+}
+
+/// The parameters of a measure's example, without what belongs to the cell.
+fn example(text: &str) -> Value {
+    let mut cells: Vec<serde_json::Map<String, Value>> = serde_yaml::from_str(text).expect("an example is a list of cells");
+    let mut cell = cells.remove(0);
+    cell.retain(|key, _| !["measure", "input", "models", "name"].contains(&key.as_str()));
+    cell.into()
+}
+
+/// A run is refused by the rows that a measure says it has: they must be no fewer than it yields.
+#[test]
+fn no_table_has_more_rows_than_its_cost_says() {
+    let random = |layers: usize, heads: usize, more: Value| {
+        let mut model = json!({ "layers": layers, "heads": heads, "d_model": 8, "d_head": 4, "vocab": 33, "context": 61 });
+        model.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("random", model)
+    };
+    let repeated = json!({ "sequences": 3, "period": 20, "repeats": 3 });
+    let small = json!({ "tokens": [[0, 1, 1]] });
+    let models = [
+        ("wired", json!({ "circuit": "induction", "vocab": 33, "context": 61 })),
+        ("bigram", json!({ "vocab": 33, "context": 61 })),
+        random(0, 2, json!({})),
+        random(1, 3, json!({ "normalization": "LNPre" })),
+        random(3, 2, json!({})),
+        random(2, 2, json!({ "d_head": 16 })),
+    ];
+    for (kind, parameters) in models {
+        let stream = Stream::new(1);
+        let builder = (Kind::find(MODELS, kind).unwrap().parse)(parameters.clone()).unwrap();
+        let model = builder.build(&BuildContext { base: Path::new(""), stream: stream.child("model") }).unwrap();
+        for (input, parameters_of_input) in [("repeated_tokens", &repeated), ("tokens", &small)] {
+            let input = (Kind::find(INPUTS, input).unwrap().parse)(parameters_of_input.clone()).unwrap();
+            let shape = input.shape(Path::new("")).unwrap();
+            let batch = input.build(&InputContext { base: Path::new(""), stream: stream.child("input"), d_vocab: 33 }).unwrap();
+            for measure in MEASURES {
+                for parameters_of_measure in [json!({}), example(measure.example)] {
+                    let what = format!("{} with {parameters_of_measure} of {kind} {parameters}", measure.name);
+                    let measure = (measure.parse)(parameters_of_measure).unwrap();
+                    let (shape, batch) = if measure.needs_input() { (Some(&shape), Some(&batch)) } else { (None, None) };
+                    // Examples name heads and positions that not every model and input has.
+                    if measure.check(model.config(), shape).is_err() {
+                        continue;
+                    }
+                    let mut subject = Subject::new(&model, batch);
+                    subject.origin = Some(builder.as_ref());
+                    let table = measure.compute(&subject).unwrap_or_else(|error| panic!("{what}: {error}"));
+                    let rows = measure.cost(model.config(), shape).rows;
+                    assert!(table.height() <= rows, "{what}: {} rows, not {rows}", table.height());
+                    assert!(table.get_column_names().into_iter().eq(measure.columns().iter_names()), "{what}");
+                }
+            }
+        }
+    }
 }
