@@ -1,6 +1,7 @@
 use super::columns::{INTEGER, NUMBER, TEXT, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
+use crate::circuit::head_scores::Score;
 use crate::circuit::paths::{ScoreTerms, Split, score_paths, source_count};
 use crate::input::InputShape;
 use crate::kind::Described;
@@ -20,8 +21,8 @@ use serde::Deserialize;
 /// their values in the run.
 ///
 /// A `target` names sources: the position before (`previous_token`), the own (`current_token`), the first (`first_token`), earlier
-/// copies of the current token (`duplicate_token`), the positions right after one (`induction`). `value` is the mean score of these
-/// less the mean score of all other sources allowed to the destination (itself and those before), mean over all sequences and over
+/// copies of the current token (`duplicate_token`), the positions right after one (`prefix_matching`). `value` is the mean score of
+/// these less the mean score of all other sources allowed to the destination (itself and those before), mean over all sequences and over
 /// the destinations that have both kinds: what favours the target. What raises all sources alike changes no attention and falls
 /// out. The values of a head and target sum to the same number of the whole score. `share` is the value over the sum of the absolute
 /// values of all terms of that head and target, in [−1, 1]; null where those are nothing but rounding. Where the input has no such
@@ -29,7 +30,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScorePaths {
-    /// What the score favours; default: `previous_token` and `induction`.
+    /// What the score favours; default: `previous_token` and `prefix_matching`.
     #[serde(default = "default_targets")]
     #[schemars(length(min = 1))]
     targets: Vec<Target>,
@@ -43,7 +44,7 @@ pub struct ScorePaths {
 }
 
 fn default_targets() -> Vec<Target> {
-    vec![Target::PreviousToken, Target::Induction]
+    vec![Target::PreviousToken, Target::PrefixMatching]
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,36 +53,27 @@ enum Target {
     CurrentToken,
     DuplicateToken,
     FirstToken,
-    Induction,
+    PrefixMatching,
     PreviousToken,
 }
 
 impl Target {
     /// In the order of their names.
-    const ALL: [Self; 5] = [Self::CurrentToken, Self::DuplicateToken, Self::FirstToken, Self::Induction, Self::PreviousToken];
+    const ALL: [Self; 5] = [Self::CurrentToken, Self::DuplicateToken, Self::FirstToken, Self::PrefixMatching, Self::PreviousToken];
 
     fn name(self) -> &'static str {
         match self {
             Self::CurrentToken => "current_token",
             Self::DuplicateToken => "duplicate_token",
             Self::FirstToken => "first_token",
-            Self::Induction => "induction",
+            Self::PrefixMatching => "prefix_matching",
             Self::PreviousToken => "previous_token",
         }
     }
 
-    /// Pairs (destination, source) of a sequence.
-    fn marks(self, tokens: ArrayView1<u32>) -> Vec<(usize, usize)> {
-        let of = |i: usize| -> Vec<usize> {
-            match self {
-                Self::CurrentToken => vec![i],
-                Self::DuplicateToken => (0..i).filter(|&j| tokens[j] == tokens[i]).collect(),
-                Self::FirstToken => vec![0],
-                Self::Induction => (1..=i).filter(|&j| tokens[j - 1] == tokens[i]).collect(),
-                Self::PreviousToken => i.checked_sub(1).into_iter().collect(),
-            }
-        };
-        (0..tokens.len()).flat_map(|i| of(i).into_iter().map(move |j| (i, j))).collect()
+    /// Its marks are those of the head score of the same name.
+    fn score(self) -> Score {
+        Score::find(self.name()).expect("targets are called like head scores")
     }
 }
 
@@ -128,7 +120,7 @@ impl ScorePaths {
 
 impl Described for ScorePaths {
     const NAME: &'static str = "score_paths";
-    const EXAMPLE: &'static str = "- measure: score_paths\n  input: repeated\n  targets: [induction]\n  heads: [\"1.0\"]\n";
+    const EXAMPLE: &'static str = "- measure: score_paths\n  input: repeated\n  targets: [prefix_matching]\n  heads: [\"1.0\"]\n";
 }
 
 impl Measure for ScorePaths {
@@ -161,32 +153,34 @@ impl Measure for ScorePaths {
                 .map_or(0, |heads| heads.iter().fold(0usize, |sum, id| sum.saturating_add(square(id.layer)))),
         };
         let rows = terms.saturating_mul(self.chosen().count());
-        // Queries and keys of one head from every source, once more in double precision for one sequence, and every term for each
-        // chunk.
+        // Queries and keys of one head from every source, once more in double precision for one sequence; how sources are weighed,
+        // for each target; every term for each chunk.
         let most = sources(model.n_layers.saturating_sub(1)).saturating_mul(model.d_head).saturating_mul(2);
         let held = most.saturating_mul(super::positions_at_once(input)).saturating_mul(2 * size_of::<f32>());
         let chunks = input.map_or(0, |input| input.sequences.div_ceil(crate::model::chunk_sequences(input.length)));
-        let numbers = terms.saturating_mul(chunks).saturating_mul(size_of::<f64>());
-        let bytes = [held, numbers, super::folded_weights(model), super::chunk_bytes(model, input)];
+        let weighed = super::positions_at_once(input).saturating_mul(input.map_or(0, |input| input.length));
+        let weights = weighed.saturating_mul(self.chosen().count()).saturating_mul(size_of::<f64>());
+        let numbers = rows.saturating_mul(chunks).saturating_mul(size_of::<f64>());
+        let bytes = [held, weights, numbers, super::folded_weights(model), super::chunk_bytes(model, input)];
         Cost { rows, bytes: bytes.into_iter().fold(0, usize::saturating_add) }
     }
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let batch = subject.required_input()?;
         let heads = heads(subject.model.config(), self.heads.as_deref())?;
-        let mut found = Vec::new();
-        for target in self.chosen() {
-            let terms = score_paths(subject.model, batch, &heads, self.positions.into(), |tokens| target.marks(tokens))?;
-            found.extend(terms.into_iter().map(|terms| (terms.head, target, total(&terms), terms)));
-        }
-        found.sort_by_key(|(head, target, ..)| (*head, *target));
+        let targets: Vec<Target> = self.chosen().collect();
+        let scores: Vec<Score> = targets.iter().map(|target| target.score()).collect();
+        let marks: Vec<_> = scores.iter().map(|score| |tokens: ArrayView1<u32>| score.marks(tokens, None)).collect();
+        let found = score_paths(subject.model, batch, &heads, self.positions.into(), &marks)?;
         let mut rows = Vec::new();
-        for (head, target, total, terms) in &found {
+        let of_head = |place: usize| targets.iter().zip(&found).map(move |(target, terms)| (*target, &terms[place]));
+        for (target, terms) in (0..heads.len()).flat_map(of_head) {
+            let total = total(terms);
             for (query, query_path) in terms.sources.iter().enumerate() {
                 for (key, key_path) in terms.sources.iter().enumerate() {
                     let value = terms.value.as_ref().map(|value| value[(query, key)]);
-                    let share = value.zip(*total).map(|(value, total)| value / total);
-                    rows.push((head, target, query_path, key_path, value, share));
+                    let share = value.zip(total).map(|(value, total)| value / total);
+                    rows.push((terms.head, target, query_path, key_path, value, share));
                 }
             }
         }

@@ -281,6 +281,11 @@ impl Score {
         Formula { target: self.target, average: self.convention.average, exclude: self.convention.exclude }
     }
 
+    /// The pairs (destination, source) of a sequence that the score looks for, destinations ascending.
+    pub fn marks(&self, tokens: ArrayView1<u32>, repeats: Option<Repeats>) -> Vec<(usize, usize)> {
+        self.target.marks(tokens, repeats)
+    }
+
     pub(super) fn average(&self) -> Average {
         self.convention.average
     }

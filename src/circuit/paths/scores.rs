@@ -78,10 +78,11 @@ pub struct ScoreTerms {
     pub size: f64,
 }
 
-/// Splits the attention scores (before softmax) of `heads` into the terms that queries and keys from each pair of sources add.
+/// Splits the attention scores (before softmax) of `heads` into the terms that queries and keys from each pair of sources add: for
+/// each of `marks` a list in the order of `heads`.
 ///
-/// `marks` names, for a sequence of tokens, pairs (destination, source). A destination counts if some of its allowed sources (itself
-/// and those before) are marked and some are not; its number is the mean score of those that are less the mean score of those that
+/// Each of `marks` names, for a sequence of tokens, pairs (destination, source). A destination counts if some of its allowed sources
+/// (itself and those before) are marked and some are not; its number is the mean score of those that are less the mean score of those that
 /// are not, so that what raises all sources alike, and does nothing to attention, falls out. A term's value is the mean over the
 /// destinations that count, of all sequences. The terms sum to the same mean of the scores themselves: exactly, since a score
 /// is bilinear in query and key (Elhage et al. 2021, "Path expansion of attention scores"); with LayerNorm the scale is held
@@ -94,8 +95,8 @@ pub fn score_paths(
     batch: &TokenBatch,
     heads: &[HeadId],
     split: Split,
-    marks: impl Fn(ArrayView1<u32>) -> Vec<(usize, usize)> + Sync,
-) -> Result<Vec<ScoreTerms>> {
+    marks: &[impl Fn(ArrayView1<u32>) -> Vec<(usize, usize)> + Sync],
+) -> Result<Vec<Vec<ScoreTerms>>> {
     for &id in heads {
         model.config().check_head(id)?;
     }
@@ -104,24 +105,26 @@ pub fn score_paths(
     let keep = Keep { z: true, ..Frozen::KEEP };
     let parts = model.map_chunks(batch, keep, |chunk, cache| {
         let run = frozen.run(chunk.tokens, cache);
-        let weights: Vec<_> =
-            chunk.tokens.rows().into_iter().map(|tokens| Contrast::new(tokens.len(), &marks(tokens))).collect();
-        let count = weights.iter().map(|contrast| contrast.destinations).sum::<usize>();
+        let contrasts: Vec<Vec<_>> = marks
+            .iter()
+            .map(|marks| chunk.tokens.rows().into_iter().map(|row| Contrast::new(row.len(), &marks(row))).collect())
+            .collect();
+        let counts: Vec<_> = contrasts.iter().map(|of| of.iter().map(|contrast| contrast.destinations).sum::<usize>()).collect();
         let terms = |&id: &HeadId| {
             let sources = sources(model.config(), id.layer, split, has_bias);
-            terms(&run, id, &sources, &weights)
+            terms(&run, id, &sources, &contrasts)
         };
-        (count, heads.iter().map(terms).collect::<Vec<_>>())
+        (counts, heads.iter().map(terms).collect::<Vec<_>>())
     })?;
 
-    let count = parts.iter().map(|(count, _)| count).sum::<usize>();
     let positions = batch.tokens().len() as f64;
-    let of_head = |(index, &head): (usize, &HeadId)| {
+    let of_head = |which: usize, (index, &head): (usize, &HeadId)| {
         let sources = sources(model.config(), head.layer, split, has_bias);
         let zeros = Array2::<f64>::zeros((sources.len(), sources.len()));
-        let sum = parts.iter().fold(zeros, |sum, (_, heads)| sum + &heads[index].sum);
-        let squares = |which: usize| -> f64 {
-            let of = |source: usize| parts.iter().map(|(_, heads)| heads[index].squares[(which, source)]).sum::<f64>();
+        let sum = parts.iter().fold(zeros, |sum, (_, heads)| sum + &heads[index].sums[which]);
+        let count = parts.iter().map(|(counts, _)| counts[which]).sum::<usize>();
+        let squares = |side: usize| -> f64 {
+            let of = |source: usize| parts.iter().map(|(_, heads)| heads[index].squares[(side, source)]).sum::<f64>();
             (0..sources.len()).map(|source| (of(source) / positions).sqrt()).sum()
         };
         let scale = model.config().attn_scale;
@@ -132,7 +135,7 @@ pub fn score_paths(
             sources,
         }
     };
-    Ok(heads.iter().enumerate().map(of_head).collect())
+    Ok((0..marks.len()).map(|which| heads.iter().enumerate().map(|head| of_head(which, head)).collect()).collect())
 }
 
 /// How the sources of each destination are weighed: marked ones positive, the other allowed ones negative, each in equal parts.
@@ -166,20 +169,21 @@ impl Contrast {
 
 /// What one chunk adds to a head's terms.
 struct Terms {
-    /// `[query source, key source]`, not yet divided by the scale.
-    sum: Array2<f64>,
+    /// `[query source, key source]` for each kind of marks, not yet divided by the scale.
+    sums: Vec<Array2<f64>>,
     /// Squared lengths of queries (row 0) and keys (row 1), by source.
     squares: Array2<f64>,
 }
 
-fn terms(run: &FrozenRun, id: HeadId, sources: &[Source], contrasts: &[Contrast]) -> Terms {
+/// `contrasts`: for each kind of marks, one for each sequence.
+fn terms(run: &FrozenRun, id: HeadId, sources: &[Source], contrasts: &[Vec<Contrast>]) -> Terms {
     let d_head = run.frozen().model().config().d_head;
     let n = run.tokens().ncols();
     let parts = queries_and_keys(run, id, sources);
     let count = sources.len();
-    let mut sum = Array2::zeros((count, count));
+    let mut sums = vec![Array2::zeros((count, count)); contrasts.len()];
     let mut squares = Array2::zeros((2, count));
-    for (sequence, contrast) in contrasts.iter().enumerate() {
+    for sequence in 0..run.tokens().nrows() {
         let rows = sequence * n..(sequence + 1) * n;
         // Positions, sources, coordinates.
         let side = |which: usize| {
@@ -195,15 +199,18 @@ fn terms(run: &FrozenRun, id: HeadId, sources: &[Source], contrasts: &[Contrast]
             }
         }
         let flat = |side: Array3<f64>| side.into_shape_with_order((n, count * d_head)).expect("a fresh array");
-        // For each destination and source, the key that its marked sources have above the others.
-        let contrasted = contrast.weights.dot(&flat(keys));
-        let contrasted = contrasted.into_shape_with_order((n, count, d_head)).expect("products are in standard layout");
-        for destination in 0..n {
-            let query = queries.slice(s![destination, .., ..]);
-            sum += &query.dot(&contrasted.slice(s![destination, .., ..]).t());
+        let keys = flat(keys);
+        for (sum, contrasts) in sums.iter_mut().zip(contrasts) {
+            // For each destination and source, the key that its marked sources have above the others.
+            let contrasted = contrasts[sequence].weights.dot(&keys);
+            let contrasted = contrasted.into_shape_with_order((n, count, d_head)).expect("products are in standard layout");
+            for destination in 0..n {
+                let query = queries.slice(s![destination, .., ..]);
+                *sum += &query.dot(&contrasted.slice(s![destination, .., ..]).t());
+            }
         }
     }
-    Terms { sum, squares }
+    Terms { sums, squares }
 }
 
 /// What each source makes of a head's queries and keys, side by side: `[b·n, 2k]` for each.
