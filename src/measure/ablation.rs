@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, groups, heads, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, groups, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::ablation::{Ablation as Intervention, Method, Patterns, ablate};
@@ -113,7 +113,7 @@ impl Measure for Ablation {
     }
 
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
-        heads(model, self.heads.as_deref()).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {

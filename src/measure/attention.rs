@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, heads, indices, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_heads, check_indices, heads, indices, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::input::{InputShape, TokenBatch};
@@ -53,8 +53,8 @@ impl Measure for Attention {
     }
 
     fn check(&self, model: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
-        heads(model, self.heads.as_deref())?;
-        input.map_or(Ok(()), |input| indices("sequences", input.sequences, Some(&self.sequences)).map(drop))
+        check_heads("heads", model, self.heads.as_deref())?;
+        input.map_or(Ok(()), |input| check_indices("sequences", input.sequences, Some(&self.sequences)))
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {

@@ -1,5 +1,5 @@
 use super::circuits::{self, CircuitName, key_columns};
-use super::columns::{INTEGER, NUMBER, TEXT, count, integer, schema, tokens};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, count, integer, schema, tokens};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::table::{BLOCK, Entry, Wanted, entries};
@@ -132,7 +132,7 @@ impl Measure for CircuitTable {
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
         tokens("rows", model, self.rows.as_deref())?;
         tokens("columns", model, self.columns.as_deref())?;
-        self.circuits(model).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {

@@ -62,15 +62,28 @@ pub(super) fn heads_of(parameter: &str, model: &ModelConfig, list: Option<&[Stri
     Ok(heads)
 }
 
-/// The indices that a parameter (`sequences: [0, 1]`) names, below `count`; every index without it.
-pub(super) fn indices(parameter: &str, count: usize, list: Option<&[usize]>) -> Result<Vec<usize>> {
-    let Some(list) = list else {
-        return Ok((0..count).collect());
-    };
+/// Checks the heads that a parameter names. Without a list there is nothing to check, and nothing is listed: whether all heads of
+/// the model fit into memory is found out later.
+pub(super) fn check_heads(parameter: &str, model: &ModelConfig, list: Option<&[String]>) -> Result<()> {
+    list.map_or(Ok(()), |list| heads_of(parameter, model, Some(list)).map(drop))
+}
+
+/// Checks the indices that a parameter names. Without a list there is nothing to check, and nothing is listed.
+pub(super) fn check_indices(parameter: &str, count: usize, list: Option<&[usize]>) -> Result<()> {
+    let Some(list) = list else { return Ok(()) };
     if let Some(at) = list.iter().position(|&index| index >= count) {
         let text = format!("there is no {} here: the input has {count} {parameter}, counted from 0", list[at]);
         return Err(Error::parameter(format!("{parameter}[{at}]"), text));
     }
+    Ok(())
+}
+
+/// The indices that a parameter (`sequences: [0, 1]`) names, below `count`; every index without it.
+pub(super) fn indices(parameter: &str, count: usize, list: Option<&[usize]>) -> Result<Vec<usize>> {
+    check_indices(parameter, count, list)?;
+    let Some(list) = list else {
+        return Ok((0..count).collect());
+    };
     let mut indices = list.to_vec();
     indices.sort_unstable();
     indices.dedup();

@@ -1,5 +1,5 @@
 use super::circuits::{self, CircuitName};
-use super::columns::{INTEGER, NUMBER, TEXT, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, schema};
 use super::{Cost, Measure, Subject};
 use crate::circuit::copying::{chance_sd, copying};
 use crate::circuit::weights::{Circuits, Shared};
@@ -90,7 +90,7 @@ impl Measure for Copying {
             let text = format!("top_percent must lie between 0 and 100, and is {}", self.top_percent);
             return Err(Error::parameter("top_percent", text));
         }
-        super::columns::heads(model, self.heads.as_deref()).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {

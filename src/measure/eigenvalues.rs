@@ -1,5 +1,5 @@
 use super::circuits::{self, CircuitName};
-use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::weights::{Circuits, Shared};
@@ -62,7 +62,7 @@ impl Measure for Eigenvalues {
     }
 
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
-        super::columns::heads(model, self.heads.as_deref()).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, heads, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_heads, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::weights::{Circuit, Circuits, Shared};
@@ -118,7 +118,7 @@ impl Measure for Eigenvectors {
     }
 
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
-        heads(model, self.heads.as_deref()).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {

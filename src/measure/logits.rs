@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, indices, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_indices, indices, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::input::{InputShape, TokenBatch};
@@ -39,8 +39,8 @@ impl Measure for Logits {
 
     fn check(&self, _: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
         let Some(input) = input else { return Ok(()) };
-        indices("sequences", input.sequences, self.sequences.as_deref())?;
-        indices("positions", input.length, self.positions.as_deref()).map(drop)
+        check_indices("sequences", input.sequences, self.sequences.as_deref())?;
+        check_indices("positions", input.length, self.positions.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {

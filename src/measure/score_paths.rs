@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, heads, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::head_scores::Score;
@@ -141,7 +141,7 @@ impl Measure for ScorePaths {
     }
 
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
-        heads(model, self.heads.as_deref()).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {

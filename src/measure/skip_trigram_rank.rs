@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, heads, integer, schema, tokens};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, heads, integer, schema, tokens};
 use super::{Cost, Measure, Subject};
 use crate::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Reach, Together, Wish, wished};
 use crate::circuit::weights::Circuits;
@@ -120,7 +120,7 @@ impl Measure for SkipTrigramRank {
     }
 
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
-        self.heads(model)?;
+        check_heads("heads", model, self.heads.as_deref())?;
         self.sources(model)?;
         let mut seen = BTreeSet::new();
         for (index, wish) in self.wishes().enumerate() {

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, count, heads, integer, schema, tokens};
+use super::columns::{INTEGER, NUMBER, check_heads, count, heads, integer, schema, tokens};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::skip_trigrams::{Among, SkipTrigram, skip_trigrams};
@@ -76,7 +76,7 @@ impl Measure for SkipTrigrams {
         for (name, list) in [("sources", &self.sources), ("destinations", &self.destinations), ("outs", &self.outs)] {
             tokens(name, model, list.as_deref())?;
         }
-        heads(model, self.heads.as_deref()).map(drop)
+        check_heads("heads", model, self.heads.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {

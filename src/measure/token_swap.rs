@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, heads, indices, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_heads, heads, indices, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::token_swap::{Swap, token_swap};
@@ -84,7 +84,7 @@ impl Measure for TokenSwap {
     }
 
     fn check(&self, model: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
-        heads(model, self.heads.as_deref())?;
+        check_heads("heads", model, self.heads.as_deref())?;
         input.map_or(Ok(()), |input| self.sequences(input.sequences).map(drop))
     }
 

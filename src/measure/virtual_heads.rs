@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, heads_of, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, heads_of, integer, schema};
 use super::{Cost, Measure, Subject, scores};
 use crate::Result;
 use crate::circuit::composition::{Channel, composition};
@@ -123,7 +123,8 @@ impl Measure for VirtualHeads {
     }
 
     fn check(&self, model: &ModelConfig, _: Option<&InputShape>) -> Result<()> {
-        self.pairs(model).map(drop)
+        check_heads("from", model, self.from.as_deref())?;
+        check_heads("to", model, self.to.as_deref())
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
