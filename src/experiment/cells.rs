@@ -245,7 +245,8 @@ impl Loader<'_> {
         }
         if let Some(most) = shape.max_vocab.filter(|&most| config.d_vocab > most) {
             let vocab = config.d_vocab;
-            let message = format!("input `{input}` is made for a vocabulary of at most {most}, but model `{model}` has {vocab}");
+            let message =
+                format!("input `{input}` is made for a vocabulary of at most {most}, but model `{model}` has {vocab}");
             report(message, "give the model a smaller vocabulary, or this cell an input of another kind");
         }
     }

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, check_heads, groups, heads, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, groups, head_count, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::ablation::{Ablation as Intervention, Method, Patterns, ablate};
@@ -118,8 +118,7 @@ impl Measure for Ablation {
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
         let per_head = chosen(&self.methods, &Method::ALL).len() * chosen(&self.patterns, &Patterns::ALL).len();
-        let all = model.n_layers.saturating_mul(model.n_heads);
-        let heads = self.heads.as_ref().map_or(all, |list| list.len().min(all));
+        let heads = head_count(model, self.heads.as_deref());
         let rows = heads.saturating_mul(per_head).saturating_mul(groups(input.and_then(|input| input.repeats)));
         // The clean run of a chunk, and one run under intervention.
         Cost { rows, bytes: super::chunk_bytes(model, input).saturating_mul(2) }

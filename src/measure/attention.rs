@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, check_heads, check_indices, heads, indices, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_heads, check_indices, head_count, heads, indices, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::input::{InputShape, TokenBatch};
@@ -58,8 +58,7 @@ impl Measure for Attention {
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
-        let all = model.n_layers.saturating_mul(model.n_heads);
-        let heads = self.heads.as_ref().map_or(all, |list| list.len().min(all));
+        let heads = head_count(model, self.heads.as_deref());
         let length = input.map_or(0, |input| input.length);
         let triangle = length.saturating_mul(length.saturating_add(1)) / 2;
         let rows = triangle.saturating_mul(heads).saturating_mul(self.sequences.len());

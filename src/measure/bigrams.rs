@@ -1,5 +1,5 @@
 use super::columns::{INTEGER, NUMBER, count, integer, schema, tokens};
-use super::{Cost, Measure, Subject};
+use super::{Cost, Measure, Subject, bytes_of};
 use crate::Result;
 use crate::circuit::table::{BLOCK, bigrams};
 use crate::input::InputShape;
@@ -52,10 +52,9 @@ impl Measure for Bigrams {
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
         let rows = count(self.tokens.as_deref(), model.d_vocab).saturating_mul(self.top.min(model.d_vocab));
-        let product = |factors: &[usize]| factors.iter().fold(size_of::<f64>(), |all, &factor| all.saturating_mul(factor));
         // Both factors in double precision, twice while one is centred; blocks of rows in work.
-        let factors = product(&[3, model.d_vocab, model.d_model]);
-        let blocks = product(&[3, BLOCK, rayon::current_num_threads(), model.d_vocab]);
+        let factors = bytes_of::<f64>(&[3, model.d_vocab, model.d_model]);
+        let blocks = bytes_of::<f64>(&[3, BLOCK, rayon::current_num_threads(), model.d_vocab]);
         Cost { rows, bytes: factors.saturating_add(blocks).saturating_add(rows.saturating_mul(80)) }
     }
 

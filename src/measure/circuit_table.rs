@@ -1,6 +1,6 @@
 use super::circuits::{self, CircuitName, key_columns};
 use super::columns::{INTEGER, NUMBER, TEXT, check_heads, count, integer, schema, tokens};
-use super::{Cost, Measure, Subject};
+use super::{Cost, Measure, Subject, bytes_of};
 use crate::Result;
 use crate::circuit::table::{BLOCK, Entry, Wanted, entries};
 use crate::circuit::weights::{Circuit, Circuits};
@@ -142,9 +142,8 @@ impl Measure for CircuitTable {
         let of_row = self.top.map_or(columns, |top| top.min(columns));
         let entries = circuits.saturating_mul(rows).saturating_mul(of_row);
         // The factors in double precision, with the embeddings that they are made of; blocks of rows in work.
-        let product = |factors: &[usize]| factors.iter().fold(size_of::<f64>(), |all, &factor| all.saturating_mul(factor));
-        let factors = product(&[2, model.d_vocab, model.d_model.saturating_add(model.d_head)]);
-        let blocks = product(&[3, BLOCK, rayon::current_num_threads(), columns]);
+        let factors = bytes_of::<f64>(&[2, model.d_vocab, model.d_model.saturating_add(model.d_head)]);
+        let blocks = bytes_of::<f64>(&[3, BLOCK, rayon::current_num_threads(), columns]);
         // An entry is kept once as found and once as a row of the table.
         Cost { rows: entries, bytes: factors.saturating_add(blocks).saturating_add(entries.saturating_mul(120)) }
     }

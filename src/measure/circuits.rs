@@ -108,8 +108,7 @@ pub(super) fn circuits<N: Copy + Into<CircuitName>>(
 
 /// An upper bound on how many circuits [`circuits`] yields, without listing them.
 pub(super) fn count<N: Copy + Into<CircuitName>>(model: &ModelConfig, names: &[N], heads: Option<&[String]>) -> usize {
-    let all = model.n_layers.saturating_mul(model.n_heads);
-    let chosen = heads.map_or(all, |list| list.len().min(all));
+    let chosen = columns::head_count(model, heads);
     let earlier = model.n_layers.saturating_sub(1).saturating_mul(model.n_heads);
     // Half of the pairs that have an order, if every head is asked for.
     let pairs = if heads.is_some() { chosen.saturating_mul(earlier) } else { chosen.saturating_mul(earlier) / 2 };

@@ -1,5 +1,5 @@
 use super::columns::{INTEGER, NUMBER, TEXT, integer, schema};
-use super::{Cost, Measure, Subject};
+use super::{Cost, Measure, Subject, bytes_of};
 use crate::chain::MOST_TOKENS;
 use crate::circuit::closed_forms::{ClosedForm, of_chain, of_initialisation, of_wiring};
 use crate::input::InputShape;
@@ -96,7 +96,7 @@ impl Measure for ClosedForms {
         let entries = heads.saturating_mul(4).saturating_mul(model.d_model.saturating_add(model.n_ctx));
         let wiring = entries.saturating_mul(64).saturating_add(rows.saturating_mul(size_of::<ClosedForm>()));
         // A model without layers may be a chain: its table, decomposed and cut off, is held several times.
-        let square = model.d_vocab.saturating_mul(model.d_vocab).saturating_mul(8 * size_of::<f64>());
+        let square = bytes_of::<f64>(&[8, model.d_vocab, model.d_vocab]);
         let chain = if model.n_layers == 0 && model.d_vocab <= MOST_TOKENS { square } else { 0 };
         Cost { rows, bytes: wiring.saturating_add(chain) }
     }

@@ -1,7 +1,8 @@
 //! What the tables of measures are made of.
 
 use crate::circuit::composition::Channel;
-use crate::input::Repeats;
+use crate::circuit::loss::repeat_groups;
+use crate::input::{Repeats, TokenBatch};
 use crate::model::{HeadId, ModelConfig};
 use crate::{Error, Result};
 use polars::prelude::{DataFrame, DataType, Field, Schema, df};
@@ -103,9 +104,20 @@ pub(super) fn tokens(parameter: &str, model: &ModelConfig, list: Option<&[usize]
     Ok(Some(tokens))
 }
 
-/// How many tokens a list chooses, as [`tokens`] does, of `all`.
-pub(super) fn count(list: Option<&[usize]>, all: usize) -> usize {
+/// At most how many a list chooses of `all`, without listing them.
+pub(super) fn count<T>(list: Option<&[T]>, all: usize) -> usize {
     list.map_or(all, |list| list.len().min(all))
+}
+
+/// At most how many heads a list chooses, without listing them.
+pub(super) fn head_count(model: &ModelConfig, list: Option<&[String]>) -> usize {
+    count(list, model.n_layers.saturating_mul(model.n_heads))
+}
+
+/// The column `repeat` of a table that has a row for all positions and one for each repeat, and the positions of each row.
+pub(super) fn repeats(batch: &TokenBatch) -> (Vec<Option<i64>>, Vec<Vec<usize>>) {
+    let groups = repeat_groups(batch.length() - 1, batch.repeats());
+    groups.into_iter().map(|(repeat, positions)| (repeat.map(integer), positions)).unzip()
 }
 
 /// Rows of a table that has one for all positions and one for each repeat.

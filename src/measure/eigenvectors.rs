@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, check_heads, heads, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_heads, head_count, heads, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::weights::{Circuit, Circuits, Shared};
@@ -122,8 +122,7 @@ impl Measure for Eigenvectors {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let all = model.n_layers.saturating_mul(model.n_heads);
-        let heads = self.heads.as_ref().map_or(all, |list| list.len().min(all));
+        let heads = head_count(model, self.heads.as_deref());
         let vectors = heads.saturating_mul(self.count.min(model.d_head));
         // Both factors over tokens, a copy of the left one to decompose, and one complex vector after the other.
         let factors = model.d_vocab.saturating_mul(model.d_head.saturating_mul(4).saturating_add(8));

@@ -1,7 +1,6 @@
-use super::columns::{INTEGER, NUMBER, TEXT, groups, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, groups, repeats, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::loss::repeat_groups;
 use crate::circuit::paths::logit_attribution;
 use crate::input::InputShape;
 use crate::kind::Described;
@@ -47,12 +46,12 @@ impl Measure for LogitAttribution {
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let batch = subject.required_input()?;
-        let (repeats, groups): (Vec<_>, Vec<_>) = repeat_groups(batch.length() - 1, batch.repeats()).into_iter().unzip();
+        let (repeats, groups) = repeats(batch);
         let found = logit_attribution(subject.model, batch, &groups)?;
         let rows = || found.iter().flat_map(|part| (0..repeats.len()).map(move |group| (part, group)));
         Ok(df!(
             "component" => rows().map(|(part, _)| part.component.to_string()).collect::<Vec<_>>(),
-            "repeat" => rows().map(|(_, group)| repeats[group].map(integer)).collect::<Vec<_>>(),
+            "repeat" => rows().map(|(_, group)| repeats[group]).collect::<Vec<_>>(),
             "value" => rows().map(|(part, group)| part.logit[group]).collect::<Vec<_>>(),
             "above_mean" => rows().map(|(part, group)| part.above_mean[group]).collect::<Vec<_>>(),
         )?)

@@ -156,18 +156,22 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, VirtualHeads),
 ];
 
+/// Bytes of as many numbers as the factors say; the largest number there is if they are beyond counting.
+fn bytes_of<T>(factors: &[usize]) -> usize {
+    factors.iter().fold(size_of::<T>(), |bytes, &factor| bytes.saturating_mul(factor))
+}
+
 /// Bytes of a forward pass that keeps `keep` of all sequences of `input`.
 fn pass_bytes(model: &ModelConfig, input: &InputShape, keep: Keep) -> usize {
     let (layers, heads, n) = (model.n_layers, model.n_heads, input.length);
-    let product = |factors: &[usize]| factors.iter().fold(size_of::<f32>(), |bytes, &f| bytes.saturating_mul(f));
     let kept = [
-        (true, product(&[3, heads, model.d_head, n])),
-        (keep.scores, product(&[layers, heads, n, n])),
-        (keep.patterns, product(&[layers, heads, n, n])),
-        (keep.z, product(&[layers, heads, model.d_head, n])),
-        (keep.results, product(&[layers, heads, model.d_model, n])),
-        (keep.residual, product(&[layers.saturating_add(1), model.d_model, n])),
-        (keep.logits, product(&[model.d_vocab, n])),
+        (true, bytes_of::<f32>(&[3, heads, model.d_head, n])),
+        (keep.scores, bytes_of::<f32>(&[layers, heads, n, n])),
+        (keep.patterns, bytes_of::<f32>(&[layers, heads, n, n])),
+        (keep.z, bytes_of::<f32>(&[layers, heads, model.d_head, n])),
+        (keep.results, bytes_of::<f32>(&[layers, heads, model.d_model, n])),
+        (keep.residual, bytes_of::<f32>(&[layers.saturating_add(1), model.d_model, n])),
+        (keep.logits, bytes_of::<f32>(&[model.d_vocab, n])),
     ];
     let sequence = kept.iter().filter(|(kept, _)| *kept).fold(0usize, |sum, (_, bytes)| sum.saturating_add(*bytes));
     sequence.saturating_mul(input.sequences)

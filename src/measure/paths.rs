@@ -1,6 +1,5 @@
-use super::columns::{INTEGER, NUMBER, TEXT, groups, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, groups, integer, repeats, schema};
 use super::{Cost, Measure, Subject};
-use crate::circuit::loss::repeat_groups;
 use crate::circuit::paths::{Part, count_up_to, paths};
 use crate::input::InputShape;
 use crate::kind::Described;
@@ -83,7 +82,8 @@ impl Measure for Paths {
         // Logits of the model, of a part, without it and of all parts so far; the stream and the values of every path begun; three
         // numbers of every row for each chunk.
         let positions = super::positions_at_once(input);
-        let path = model.d_model.saturating_add(model.n_heads.saturating_mul(model.d_head)).saturating_mul(longest.saturating_add(2));
+        let path =
+            model.d_model.saturating_add(model.n_heads.saturating_mul(model.d_head)).saturating_mul(longest.saturating_add(2));
         let logits = model.d_vocab.saturating_mul(4);
         let held = positions.saturating_mul(path.saturating_add(logits)).saturating_mul(size_of::<f32>());
         let chunks = input.map_or(0, |input| input.sequences.div_ceil(crate::model::chunk_sequences(input.length)));
@@ -96,7 +96,7 @@ impl Measure for Paths {
         let batch = subject.required_input()?;
         let config = subject.model.config();
         self.check(config, None)?;
-        let (repeats, groups): (Vec<_>, Vec<_>) = repeat_groups(batch.length() - 1, batch.repeats()).into_iter().unzip();
+        let (repeats, groups) = repeats(batch);
         let found = paths(subject.model, batch, self.longest(config), &groups)?;
         let order = |part: &Part| match part {
             Part::Path(path) => Some(integer(path.order())),
@@ -106,7 +106,7 @@ impl Measure for Paths {
         Ok(df!(
             "path" => rows().map(|(part, ..)| part.to_string()).collect::<Vec<_>>(),
             "order" => rows().map(|(part, ..)| order(part)).collect::<Vec<_>>(),
-            "repeat" => rows().map(|(.., group)| repeats[group].map(integer)).collect::<Vec<_>>(),
+            "repeat" => rows().map(|(.., group)| repeats[group]).collect::<Vec<_>>(),
             "logit" => rows().map(|(_, effect, group)| effect.logit[group]).collect::<Vec<_>>(),
             "loss_change" => rows().map(|(_, effect, group)| effect.loss_change[group]).collect::<Vec<_>>(),
             "largest" => rows().map(|(_, effect, group)| effect.largest[group]).collect::<Vec<_>>(),

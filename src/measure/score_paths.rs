@@ -59,7 +59,8 @@ enum Target {
 
 impl Target {
     /// In the order of their names.
-    const ALL: [Self; 5] = [Self::CurrentToken, Self::DuplicateToken, Self::FirstToken, Self::PrefixMatching, Self::PreviousToken];
+    const ALL: [Self; 5] =
+        [Self::CurrentToken, Self::DuplicateToken, Self::FirstToken, Self::PrefixMatching, Self::PreviousToken];
 
     fn name(self) -> &'static str {
         match self {
@@ -120,7 +121,8 @@ impl ScorePaths {
 
 impl Described for ScorePaths {
     const NAME: &'static str = "score_paths";
-    const EXAMPLE: &'static str = "- measure: score_paths\n  input: repeated\n  targets: [prefix_matching]\n  heads: [\"1.0\"]\n";
+    const EXAMPLE: &'static str =
+        "- measure: score_paths\n  input: repeated\n  targets: [prefix_matching]\n  heads: [\"1.0\"]\n";
 }
 
 impl Measure for ScorePaths {

@@ -1,5 +1,5 @@
-use super::columns::{INTEGER, NUMBER, TEXT, check_heads, heads, integer, schema, tokens};
-use super::{Cost, Measure, Subject};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, head_count, heads, integer, schema, tokens};
+use super::{Cost, Measure, Subject, bytes_of};
 use crate::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Reach, Together, Wish, wished};
 use crate::circuit::weights::Circuits;
 use crate::input::InputShape;
@@ -153,15 +153,16 @@ impl Measure for SkipTrigramRank {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let heads = self.heads.as_ref().map_or(model.n_heads, Vec::len).min(model.n_layers.saturating_mul(model.n_heads));
+        let of_first_layer = if model.n_layers == 0 { 0 } else { model.n_heads };
+        let heads = self.heads.as_deref().map_or(of_first_layer, |list| head_count(model, Some(list)));
         let own = self.sources(model).ok().flatten().map_or(model.d_vocab, |sources| sources.len());
         let wished = self.destinations().values().map(|destinations| destinations.len() + 2).sum::<usize>();
         let rows = own.saturating_mul(heads.saturating_add(1)).saturating_add(wished);
-        let product = |factors: &[usize]| factors.iter().fold(size_of::<f64>(), |all, &factor| all.saturating_mul(factor));
         // The embeddings in double precision while a head's factors are made; those of all heads; tables in work.
-        let factors = product(&[2, model.d_vocab, model.d_model.saturating_add(heads.saturating_mul(model.d_head))]);
-        let tables = product(&[rayon::current_num_threads(), model.d_vocab, heads.saturating_mul(6)]);
-        let targets = product(&[3, MOST_DESTINATIONS + 2, model.d_vocab]).saturating_mul(usize::from(self.target.is_some()));
+        let factors = bytes_of::<f64>(&[2, model.d_vocab, model.d_model.saturating_add(heads.saturating_mul(model.d_head))]);
+        let tables = bytes_of::<f64>(&[rayon::current_num_threads(), model.d_vocab, heads.saturating_mul(6)]);
+        let targets =
+            bytes_of::<f64>(&[3, MOST_DESTINATIONS + 2, model.d_vocab]).saturating_mul(usize::from(self.target.is_some()));
         let bytes = [tables, targets, rows.saturating_mul(150)].into_iter().fold(factors, usize::saturating_add);
         Cost { rows, bytes }
     }

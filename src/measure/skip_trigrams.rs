@@ -1,5 +1,5 @@
-use super::columns::{INTEGER, NUMBER, check_heads, count, heads, integer, schema, tokens};
-use super::{Cost, Measure, Subject};
+use super::columns::{INTEGER, NUMBER, check_heads, count, head_count, heads, integer, schema, tokens};
+use super::{Cost, Measure, Subject, bytes_of};
 use crate::Result;
 use crate::circuit::skip_trigrams::{Among, SkipTrigram, skip_trigrams};
 use crate::circuit::table::BLOCK;
@@ -80,17 +80,15 @@ impl Measure for SkipTrigrams {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let all = model.n_layers.saturating_mul(model.n_heads);
-        let heads = self.heads.as_ref().map_or(all, |list| list.len().min(all));
+        let heads = head_count(model, self.heads.as_deref());
         let chosen = |list: &Option<Vec<usize>>| count(list.as_deref(), model.d_vocab);
         let triples = chosen(&self.sources).saturating_mul(chosen(&self.destinations)).saturating_mul(chosen(&self.outs));
         let rows = heads.saturating_mul(self.top.min(triples));
-        let product = |factors: &[usize]| factors.iter().fold(size_of::<f64>(), |all, &factor| all.saturating_mul(factor));
         // The factors of both circuits in double precision with the embeddings that they are made of; blocks of rows in work, each
         // with its candidates.
-        let factors = product(&[2, model.d_vocab, model.d_model.saturating_add(model.d_head.saturating_mul(4))]);
-        let blocks = product(&[BLOCK, rayon::current_num_threads(), model.d_vocab.saturating_mul(4)]);
-        let candidates = product(&[self.top, model.d_vocab / BLOCK + BLOCK]);
+        let factors = bytes_of::<f64>(&[2, model.d_vocab, model.d_model.saturating_add(model.d_head.saturating_mul(4))]);
+        let blocks = bytes_of::<f64>(&[BLOCK, rayon::current_num_threads(), model.d_vocab.saturating_mul(4)]);
+        let candidates = bytes_of::<f64>(&[self.top, model.d_vocab / BLOCK + BLOCK]);
         let bytes = [blocks, candidates, rows.saturating_mul(120)].into_iter().fold(factors, usize::saturating_add);
         Cost { rows, bytes }
     }

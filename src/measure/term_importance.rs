@@ -1,7 +1,6 @@
-use super::columns::{INTEGER, NUMBER, TEXT, groups, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, groups, integer, repeats, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::loss::repeat_groups;
 use crate::circuit::paths::{Term, term_importance};
 use crate::input::InputShape;
 use crate::kind::Described;
@@ -68,13 +67,13 @@ impl Measure for TermImportance {
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let batch = subject.required_input()?;
-        let (repeats, groups): (Vec<_>, Vec<_>) = repeat_groups(batch.length() - 1, batch.repeats()).into_iter().unzip();
+        let (repeats, groups) = repeats(batch);
         let found = term_importance(subject.model, batch, &groups)?;
         let rows = || found.terms.iter().flat_map(|term| (0..repeats.len()).map(move |group| (term, group)));
         Ok(df!(
             "order" => rows().map(|(term, _)| integer(term.order)).collect::<Vec<_>>(),
             "layers" => rows().map(|(term, _)| label(term)).collect::<Vec<_>>(),
-            "repeat" => rows().map(|(_, group)| repeats[group].map(integer)).collect::<Vec<_>>(),
+            "repeat" => rows().map(|(_, group)| repeats[group]).collect::<Vec<_>>(),
             "loss" => rows().map(|(term, group)| term.loss[group]).collect::<Vec<_>>(),
             "reduction" => rows().map(|(term, group)| term.reduction[group]).collect::<Vec<_>>(),
             "loss_change" => rows().map(|(term, group)| term.without[group] - found.loss[group]).collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, check_heads, heads, indices, integer, schema};
+use super::columns::{INTEGER, NUMBER, check_heads, head_count, heads, indices, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::token_swap::{Swap, token_swap};
@@ -89,8 +89,7 @@ impl Measure for TokenSwap {
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
-        let all = model.n_layers.saturating_mul(model.n_heads);
-        let rows = self.heads.as_ref().map_or(all, |list| list.len().min(all));
+        let rows = head_count(model, self.heads.as_deref());
         let Some(input) = input else { return Cost { rows, bytes: 0 } };
         // The clean run of a sequence; its exchanged ones, of which so many chunks are run at a time; the readout.
         let exchanged = InputShape { sequences: input.length, ..*input };

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, check_heads, heads_of, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, head_count, heads_of, integer, schema};
 use super::{Cost, Measure, Subject, scores};
 use crate::Result;
 use crate::circuit::composition::{Channel, composition};
@@ -131,7 +131,7 @@ impl Measure for VirtualHeads {
         let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
         let all = layer_pairs.saturating_mul(model.n_heads).saturating_mul(model.n_heads);
         let heads = model.n_layers.saturating_mul(model.n_heads);
-        let listed = |list: &Option<Vec<String>>| list.as_ref().map_or(heads, |list| list.len().min(heads));
+        let listed = |list: &Option<Vec<String>>| head_count(model, list.as_deref());
         let pairs = all.min(listed(&self.from).saturating_mul(listed(&self.to)));
         let scores = self.scores();
         let of_weights = [COPYING, V_COMPOSITION].iter().filter(|name| self.wants(name)).count();

@@ -150,7 +150,7 @@ fn no_table_has_more_rows_than_its_cost_says() {
         ("wired", json!({ "circuit": "induction", "vocab": 33, "context": 61 })),
         ("bigram", json!({ "vocab": 33, "context": 61 })),
         random(0, 2, json!({})),
-        random(1, 3, json!({ "normalization": "LNPre" })),
+        random(1, 3, json!({ "layer_norm": "ln_pre" })),
         random(3, 2, json!({})),
         random(2, 2, json!({ "d_head": 16 })),
     ];

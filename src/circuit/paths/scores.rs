@@ -109,7 +109,8 @@ pub fn score_paths(
             .iter()
             .map(|marks| chunk.tokens.rows().into_iter().map(|row| Contrast::new(row.len(), &marks(row))).collect())
             .collect();
-        let counts: Vec<_> = contrasts.iter().map(|of| of.iter().map(|contrast| contrast.destinations).sum::<usize>()).collect();
+        let counts: Vec<_> =
+            contrasts.iter().map(|of| of.iter().map(|contrast| contrast.destinations).sum::<usize>()).collect();
         let terms = |&id: &HeadId| {
             let sources = sources(model.config(), id.layer, split, has_bias);
             terms(&run, id, &sources, &contrasts)
