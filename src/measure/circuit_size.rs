@@ -1,11 +1,11 @@
-use super::circuits::key_columns;
+use super::circuits::{self, CircuitName};
 use super::columns::{INTEGER, TEXT, integer, schema};
 use super::{Cost, Measure, Subject};
 use crate::Result;
-use crate::circuit::weights::{Circuit, Size, size};
+use crate::circuit::weights::{Size, size};
 use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::{HeadId, ModelConfig};
+use crate::model::ModelConfig;
 use polars::prelude::{Column, DataFrame, Schema};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,11 +20,9 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct CircuitSize {}
 
-type OfHead = fn(HeadId) -> Circuit;
-
-/// The kinds that each head has, in the order of their names.
-const OF_HEAD: [(&str, OfHead); 4] =
-    [("full_ov", Circuit::FullOv), ("full_qk", Circuit::FullQk), ("ov", Circuit::Ov), ("qk", Circuit::Qk)];
+/// Circuits of no head and of one.
+const CIRCUITS: [CircuitName; 5] =
+    [CircuitName::Direct, CircuitName::FullOv, CircuitName::FullQk, CircuitName::Ov, CircuitName::Qk];
 
 impl Described for CircuitSize {
     const NAME: &'static str = "circuit_size";
@@ -41,17 +39,14 @@ impl Measure for CircuitSize {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let rows = model.n_layers.saturating_mul(model.n_heads).saturating_mul(OF_HEAD.len()).saturating_add(1);
+        let rows = circuits::count(model, &CIRCUITS, None);
         Cost { rows, bytes: rows.saturating_mul(100) }
     }
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let model = subject.model.config();
-        let of_head = OF_HEAD.iter().flat_map(|&(name, of)| model.heads().map(move |id| (name, of(id))));
-        let circuits: Vec<_> = std::iter::once(("direct", Circuit::Direct)).chain(of_head).collect();
-        let mut table = key_columns(circuits.iter());
-        // No circuit here is of two heads.
-        table.truncate(3);
+        let circuits = circuits::circuits(model, &CIRCUITS, None)?;
+        let mut table = circuits::head_columns(circuits.iter());
         let number = |name: &str, of: fn(Size) -> usize| {
             Column::new(name.into(), circuits.iter().map(|&(_, circuit)| integer(of(size(model, circuit)))).collect::<Vec<_>>())
         };

@@ -69,41 +69,21 @@ enum TokenCircuit {
     VirtualOv,
 }
 
-impl TokenCircuit {
-    /// The circuit of a head; the direct path is of none.
-    fn of_head(self) -> Option<CircuitName> {
-        match self {
-            Self::Direct => None,
-            Self::FullOv => Some(CircuitName::FullOv),
-            Self::FullQk => Some(CircuitName::FullQk),
-            Self::KComposition => Some(CircuitName::KComposition),
-            Self::QComposition => Some(CircuitName::QComposition),
-            Self::VirtualOv => Some(CircuitName::VirtualOv),
+impl From<TokenCircuit> for CircuitName {
+    fn from(name: TokenCircuit) -> Self {
+        match name {
+            TokenCircuit::Direct => Self::Direct,
+            TokenCircuit::FullOv => Self::FullOv,
+            TokenCircuit::FullQk => Self::FullQk,
+            TokenCircuit::KComposition => Self::KComposition,
+            TokenCircuit::QComposition => Self::QComposition,
+            TokenCircuit::VirtualOv => Self::VirtualOv,
         }
     }
 }
 
 fn default_circuits() -> Vec<TokenCircuit> {
     vec![TokenCircuit::FullOv, TokenCircuit::FullQk]
-}
-
-impl CircuitTable {
-    fn of_heads(&self) -> Vec<CircuitName> {
-        self.circuits.iter().filter_map(|circuit| circuit.of_head()).collect()
-    }
-
-    fn direct(&self) -> bool {
-        self.circuits.contains(&TokenCircuit::Direct)
-    }
-
-    fn circuits(&self, model: &ModelConfig) -> Result<Vec<(&'static str, Circuit)>> {
-        let mut all = Vec::new();
-        if self.direct() {
-            all.push(("direct", Circuit::Direct));
-        }
-        all.extend(circuits::circuits(model, &self.of_heads(), self.heads.as_deref())?);
-        Ok(all)
-    }
 }
 
 impl Described for CircuitTable {
@@ -136,8 +116,7 @@ impl Measure for CircuitTable {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let of_heads = circuits::count(model, &self.of_heads(), self.heads.as_deref());
-        let circuits = of_heads.saturating_add(usize::from(self.direct()));
+        let circuits = circuits::count(model, &self.circuits, self.heads.as_deref());
         let (rows, columns) = (count(self.rows.as_deref(), model.d_vocab), count(self.columns.as_deref(), model.d_vocab));
         let of_row = self.top.map_or(columns, |top| top.min(columns));
         let entries = circuits.saturating_mul(rows).saturating_mul(of_row);
@@ -150,6 +129,7 @@ impl Measure for CircuitTable {
 
     fn compute(&self, subject: &Subject) -> Result<DataFrame> {
         let model = subject.model;
+        let chosen = circuits::circuits(model.config(), &self.circuits, self.heads.as_deref())?;
         let circuits = Circuits::new(model);
         let (rows, columns) = (
             tokens("rows", model.config(), self.rows.as_deref())?,
@@ -157,7 +137,7 @@ impl Measure for CircuitTable {
         );
         let wanted = Wanted { rows: rows.as_deref(), columns: columns.as_deref(), top: self.top, centered: self.centered };
         let mut found = Vec::new();
-        for (name, circuit) in self.circuits(model.config())? {
+        for (name, circuit) in chosen {
             let scores = matches!(circuit, Circuit::FullQk(_) | Circuit::KComposition { .. } | Circuit::QComposition { .. });
             let unit = if self.scaled && scores { model.config().attn_scale } else { 1.0 };
             let of_circuit = entries(&circuits, circuit, wanted)?.into_iter();

@@ -22,10 +22,13 @@ pub(super) enum HeadCircuit {
     Qk,
 }
 
-/// A circuit of one head, or of two in different layers. In the order of their names.
+/// A circuit of one head, or of two in different layers, or of none. In the order of their names.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CircuitName {
+    /// `W_E W_U`: token here, token next. Of no head, and not for measures that are about heads.
+    #[serde(skip)]
+    Direct,
     /// `W_E W_OV W_U`: token at the source, token that it raises.
     FullOv,
     /// `W_E W_QK W_Eᵀ`: token at the destination, token at the source.
@@ -56,6 +59,7 @@ impl From<HeadCircuit> for CircuitName {
 impl CircuitName {
     fn name(self) -> &'static str {
         match self {
+            Self::Direct => "direct",
             Self::FullOv => "full_ov",
             Self::FullQk => "full_qk",
             Self::KComposition => "k_composition",
@@ -66,14 +70,11 @@ impl CircuitName {
         }
     }
 
-    fn has_pairs(self) -> bool {
-        matches!(self, Self::KComposition | Self::QComposition | Self::VirtualOv)
-    }
-
     /// The circuits of this name that belong to the head `to`, by the earlier head where there is one.
     fn of_head(self, model: &ModelConfig, to: HeadId) -> Vec<Circuit> {
         let earlier = || model.heads().take_while(|from| from.layer < to.layer);
         match self {
+            Self::Direct => Vec::new(),
             Self::FullOv => vec![Circuit::FullOv(to)],
             Self::FullQk => vec![Circuit::FullQk(to)],
             Self::Ov => vec![Circuit::Ov(to)],
@@ -84,6 +85,9 @@ impl CircuitName {
         }
     }
 }
+
+/// A circuit with the name that tables give it.
+pub(super) type Named = (&'static str, Circuit);
 
 fn sorted<N: Copy + Into<CircuitName>>(names: &[N]) -> Vec<CircuitName> {
     let mut names: Vec<CircuitName> = names.iter().map(|&name| name.into()).collect();
@@ -98,10 +102,12 @@ pub(super) fn circuits<N: Copy + Into<CircuitName>>(
     model: &ModelConfig,
     names: &[N],
     heads: Option<&[String]>,
-) -> Result<Vec<(&'static str, Circuit)>> {
+) -> Result<Vec<Named>> {
     let heads = columns::heads(model, heads)?;
     let of_name = |name: CircuitName| {
-        heads.iter().flat_map(move |&id| name.of_head(model, id)).map(move |circuit| (name.name(), circuit)).collect::<Vec<_>>()
+        let of_none = (name == CircuitName::Direct).then_some(Circuit::Direct);
+        let of_heads = heads.iter().flat_map(move |&id| name.of_head(model, id));
+        of_none.into_iter().chain(of_heads).map(move |circuit| (name.name(), circuit)).collect::<Vec<_>>()
     };
     Ok(sorted(names).into_iter().flat_map(of_name).collect())
 }
@@ -112,7 +118,12 @@ pub(super) fn count<N: Copy + Into<CircuitName>>(model: &ModelConfig, names: &[N
     let earlier = model.n_layers.saturating_sub(1).saturating_mul(model.n_heads);
     // Half of the pairs that have an order, if every head is asked for.
     let pairs = if heads.is_some() { chosen.saturating_mul(earlier) } else { chosen.saturating_mul(earlier) / 2 };
-    sorted(names).into_iter().fold(0usize, |sum, name| sum.saturating_add(if name.has_pairs() { pairs } else { chosen }))
+    let of_name = |name| match name {
+        CircuitName::Direct => 1,
+        CircuitName::KComposition | CircuitName::QComposition | CircuitName::VirtualOv => pairs,
+        CircuitName::FullOv | CircuitName::FullQk | CircuitName::Ov | CircuitName::Qk => chosen,
+    };
+    sorted(names).into_iter().map(of_name).fold(0, usize::saturating_add)
 }
 
 /// Bytes that the eigenvalues of circuits hold: what they share, and the factors that each thread works on.
@@ -127,16 +138,23 @@ pub(super) fn bytes(model: &ModelConfig) -> usize {
     shared.saturating_add(of_thread).saturating_mul(size_of::<f64>())
 }
 
-/// The columns `circuit, layer, head` and, for pairs, `from_layer, from_head` of a table, from the circuits of its rows.
-pub(super) fn key_columns<'a>(rows: impl Iterator<Item = &'a (&'static str, Circuit)> + Clone) -> Vec<Column> {
-    let number = |name: &str, of: fn(&Circuit) -> Option<usize>| {
-        Column::new(name.into(), rows.clone().map(|(_, circuit)| of(circuit).map(integer)).collect::<Vec<_>>())
-    };
+fn number<'a>(name: &str, rows: impl Iterator<Item = &'a Named>, of: fn(&Circuit) -> Option<usize>) -> Column {
+    Column::new(name.into(), rows.map(|(_, circuit)| of(circuit).map(integer)).collect::<Vec<_>>())
+}
+
+/// The columns `circuit, layer, head` of a table, from the circuits of its rows.
+pub(super) fn head_columns<'a>(rows: impl Iterator<Item = &'a Named> + Clone) -> Vec<Column> {
     vec![
         Column::new("circuit".into(), rows.clone().map(|(name, _)| *name).collect::<Vec<_>>()),
-        number("layer", |circuit| circuit.heads().0.map(|id| id.layer)),
-        number("head", |circuit| circuit.heads().0.map(|id| id.head)),
-        number("from_layer", |circuit| circuit.heads().1.map(|id| id.layer)),
-        number("from_head", |circuit| circuit.heads().1.map(|id| id.head)),
+        number("layer", rows.clone(), |circuit| circuit.heads().0.map(|id| id.layer)),
+        number("head", rows, |circuit| circuit.heads().0.map(|id| id.head)),
     ]
+}
+
+/// The columns `circuit, layer, head, from_layer, from_head` of a table whose circuits may be of two heads.
+pub(super) fn key_columns<'a>(rows: impl Iterator<Item = &'a Named> + Clone) -> Vec<Column> {
+    let mut columns = head_columns(rows.clone());
+    columns.push(number("from_layer", rows.clone(), |circuit| circuit.heads().1.map(|id| id.layer)));
+    columns.push(number("from_head", rows, |circuit| circuit.heads().1.map(|id| id.head)));
+    columns
 }

@@ -62,8 +62,7 @@ impl Measure for SingularValues {
         circuits.prepare(&chosen.iter().map(|(_, circuit)| *circuit).collect::<Vec<_>>(), Shared::Norms);
         let values = chosen.par_iter().map(|(_, circuit)| circuits.singular_values(*circuit)).collect::<Result<Vec<_>>>()?;
         let rows = || chosen.iter().zip(&values).flat_map(|(key, values)| values.iter().enumerate().map(move |row| (key, row)));
-        let mut columns = circuits::key_columns(rows().map(|(key, _)| key));
-        columns.truncate(3);
+        let mut columns = circuits::head_columns(rows().map(|(key, _)| key));
         columns.extend([
             Column::new("index".into(), rows().map(|(_, (index, _))| integer(index)).collect::<Vec<_>>()),
             Column::new("value".into(), rows().map(|(_, (_, value))| *value).collect::<Vec<_>>()),
