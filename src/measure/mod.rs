@@ -87,7 +87,9 @@ pub trait Measure: Send + Sync + Debug {
     /// estimate for planning.
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost;
 
-    /// Computes the table of one model: the columns of [`Measure::columns`], sorted by the leading ones.
+    /// Computes the table of one model: the columns of [`Measure::columns`], its rows in an order that is the measure's own and
+    /// always the same. The runner keeps it. As a rule the leading columns ascend, with nulls first; paths and sources do not stand
+    /// in the order of their texts, but shorter ones first, and as they follow in the model.
     ///
     /// # Errors
     /// Whatever the parameters and the model do not allow.

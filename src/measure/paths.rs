@@ -23,12 +23,12 @@ const MOST_PATHS: u128 = 20_000;
 /// `logit` is the mean contribution to the logit of the token that follows; the rows sum to the model's mean logit. `loss_change` is
 /// the loss (nats) without the path, less the model's: what leaving out this path alone costs. `largest` is the largest absolute
 /// contribution to the logit of any token, relative to the model's largest absolute logit: on the row `residual` it bounds the error
-/// of the sum.
+/// of the sum. In SQL the column is written `"order"`, in quotes, since ORDER is a word of the language.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Paths {
     /// Longest paths that have a row of their own, in heads; default: as many as there are layers. There are
-    /// (1 + heads)^layers paths in all; more than 20 000 rows are refused.
+    /// (1 + heads)^layers paths in all; more than 20 000 paths are refused.
     #[serde(default)]
     max_order: Option<usize>,
 }

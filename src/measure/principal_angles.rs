@@ -59,8 +59,9 @@ impl Measure for PrincipalAngles {
     }
 
     fn cost(&self, model: &ModelConfig, _: Option<&InputShape>) -> Cost {
-        let inner = self.angles.unwrap_or(usize::MAX).min(model.d_head).min(model.d_model);
-        let rows = super::composition::pairs(model).saturating_mul(inner.saturating_add(1));
+        let inner = model.d_head.min(model.d_model);
+        let angles = self.angles.unwrap_or(usize::MAX).min(inner);
+        let rows = super::composition::pairs(model).saturating_mul(angles.saturating_add(1));
         let head = model.d_model.saturating_mul(model.d_head).saturating_mul(8 * size_of::<f64>());
         let heads = head.saturating_mul(model.n_layers).saturating_mul(model.n_heads);
         let drawn = self.draws.saturating_mul(inner).saturating_mul(size_of::<f64>());

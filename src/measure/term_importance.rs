@@ -20,7 +20,8 @@ use serde::Deserialize;
 ///
 /// Rows with `layers` (`0`, `1`, `0>1`) are the paths of orders 1 and 2 through heads in these layers, each set by itself on top of
 /// the lower orders: their reductions need not sum to that of the order. `paths` is how many paths a row sums. `b_O` and what the
-/// unembedding adds count as order 0; `b_V` has passed through one head.
+/// unembedding adds count as order 0; `b_V` has passed through one head. In SQL the column is written
+/// `"order"`, in quotes, since ORDER is a word of the language.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TermImportance {}
