@@ -356,8 +356,9 @@ proptest! {
             (0..n).flat_map(|i| (0..=i).filter(move |j| (i + 2 * j) % 3 == 0).map(move |j| (i, j))).collect()
         };
         // Two kinds of marks at a time: neither may have a part in the other.
+        type Marks = fn(ArrayView1<u32>) -> Vec<(usize, usize)>;
         let others = |_: ArrayView1<u32>| -> Vec<(usize, usize)> { vec![(1, 0)] };
-        let both: [&(dyn Fn(ArrayView1<u32>) -> Vec<(usize, usize)> + Sync); 2] = [&others, &marks];
+        let both: [Marks; 2] = [others, marks];
         let found = score_paths(&model, &batch, &heads, split, &both).unwrap().remove(1);
         let forced = Forced::new(&model, &config, &weights, &batch);
         let n = forced.n();
