@@ -8,15 +8,15 @@
 //! | [`batch`] | token sequences, as models read them |
 //! | [`linalg`] | low-rank products and decompositions |
 //! | [`chain`] | bigram chains: a language of which everything is known |
-//! | [`model`] | configuration, weights, forward pass with cache; [`model::build`] makes models |
+//! | [`model`] | configuration, weights, forward pass with cache, interventions; [`model::build`] makes models |
 //! | [`input`] | where token sequences come from |
-//! | [`circuit`] | the mathematics on weights and caches: composition, head scores, ablation |
+//! | [`circuit`] | the mathematics on weights and caches: composition, head scores, sweeps of interventions, detection |
 //! | [`measure`] | one file per measure: its YAML parameters and its table |
 //! | [`figure`] | one file per kind of figure |
 //! | [`query`] | polars SQL over tables |
 //! | [`report`] | the HTML report |
-//! | [`store`] | the results tree on disk |
-//! | [`experiment`] | the YAML file: loading with exact errors, planning, running |
+//! | [`store`] | the results tree on disk, and the cache |
+//! | [`experiment`] | the YAML file: loading with exact errors, planning, running; verifying and comparing results |
 //! | [`cli`] | the commands |
 
 pub mod batch;
@@ -26,6 +26,7 @@ pub mod cli;
 pub mod error;
 pub mod experiment;
 pub mod figure;
+mod files;
 pub mod input;
 pub mod kind;
 pub mod linalg;

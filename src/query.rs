@@ -1,27 +1,31 @@
 //! polars SQL over the tables of a run, with the same answer every time.
 //!
-//! polars groups and joins in no particular order. A query's rows are therefore put in order by its own ORDER BY and then by all
-//! its columns (where the engine can sort by them: not after an ORDER BY of a column that the query hides). Last digits of sums
-//! depend on polars' number of threads; the program sets it to one (`POLARS_MAX_THREADS`), and so should who needs equal bytes from
-//! the library.
+//! polars groups and joins in no particular order, and so the last digits of a mean over groups of an inner query differ from run to
+//! run. Therefore every step of a plan keeps the order of its rows ([`execute`]). The rows of the answer are put in order by the
+//! query's own ORDER BY and then by all its columns (where the engine can sort by them: not after an ORDER BY of a column that the
+//! query hides). Last digits of sums depend on polars' number of threads; the program sets it to one (`POLARS_MAX_THREADS`), and so
+//! should who needs equal bytes from the library.
 
 use crate::Result;
 use indexmap::IndexMap;
 use polars::error::{PolarsError, PolarsResult};
-use polars::prelude::{AnyValue, DataFrame, IntoLazy, SortMultipleOptions};
+use polars::prelude::{AnyValue, DataFrame, DslPlan, IntoLazy, JoinType, LazyFrame, SortMultipleOptions};
 use polars::sql::SQLContext;
+use polars_ops::frame::MaintainOrderJoin;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlparser::ast::{
     BinaryOperator, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, Statement, UnaryOperator,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserOptions};
+use std::sync::Arc;
 
 /// Tables by name, in the order in which the cells made them.
 pub type Tables = IndexMap<String, DataFrame>;
 
 /// What a claim's check found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Verdict {
     /// Whether the claim holds. A check that yields null, or not exactly one row, does not.
     pub holds: bool,
@@ -92,14 +96,60 @@ pub fn execute(sql: &str, tables: &Tables) -> PolarsResult<DataFrame> {
         for (name, table) in tables {
             context.register(name, table.clone().lazy());
         }
-        context.execute(sql)?.collect()
+        let plan = in_order(context.execute(sql)?.logical_plan);
+        // The optimiser forgets an order that nothing but a sum would notice.
+        LazyFrame::from(plan).with_check_order(false).collect()
     };
     let failed = |message: &str| Err(PolarsError::ComputeError(message.to_string().into()));
-    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run) {
-        // The engine is young: what it panics on is the query's fault as far as the user is concerned.
-        Ok(thread) => thread.join().unwrap_or_else(|_| failed("the SQL engine gave up on this query")),
-        Err(error) => failed(&format!("no thread to run the query on: {error}")),
+    std::thread::scope(|scope| {
+        match std::thread::Builder::new().name("sql".into()).stack_size(STACK).spawn_scoped(scope, run) {
+            // The engine is young: what it panics on is the query's fault as far as the user is concerned.
+            Ok(thread) => thread.join().unwrap_or_else(|_| failed("the SQL engine gave up on this query")),
+            Err(error) => failed(&format!("no thread to run the query on: {error}")),
+        }
     })
+}
+
+/// The plan with groups, joins, unions and distinct rows in the order of the rows that they are made of.
+fn in_order(plan: DslPlan) -> DslPlan {
+    use DslPlan::{Cache, Distinct, Filter, GroupBy, HConcat, HStack, IR, Join, MapFunction, Select, Slice, Sort, Union};
+    let next = |input: Arc<DslPlan>| Arc::new(in_order(Arc::unwrap_or_clone(input)));
+    let all = |inputs: Vec<DslPlan>| inputs.into_iter().map(in_order).collect();
+    match plan {
+        Cache { input, id } => Cache { input: next(input), id },
+        Distinct { input, mut options } => {
+            options.maintain_order = true;
+            Distinct { input: next(input), options }
+        }
+        Filter { input, predicate } => Filter { input: next(input), predicate },
+        GroupBy { input, keys, predicates, aggs, maintain_order: _, options, apply } => {
+            GroupBy { input: next(input), keys, predicates, aggs, maintain_order: true, options, apply }
+        }
+        HConcat { inputs, options } => HConcat { inputs: all(inputs), options },
+        HStack { input, exprs, options } => HStack { input: next(input), exprs, options },
+        Join { input_left, input_right, left_on, right_on, predicates, options } => {
+            let mut options = Arc::unwrap_or_clone(options);
+            if matches!(options.args.how, JoinType::Inner | JoinType::Left | JoinType::Full) {
+                options.args.maintain_order = MaintainOrderJoin::LeftRight;
+            }
+            let (input_left, input_right) = (next(input_left), next(input_right));
+            Join { input_left, input_right, left_on, right_on, predicates, options: Arc::new(options) }
+        }
+        // What the engine has looked at before is kept in a wrapping.
+        IR { dsl, .. } => in_order(Arc::unwrap_or_clone(dsl)),
+        MapFunction { input, function } => MapFunction { input: next(input), function },
+        Select { expr, input, options } => Select { expr, input: next(input), options },
+        Slice { input, offset, len } => Slice { input: next(input), offset, len },
+        Sort { input, by_column, slice, mut sort_options } => {
+            sort_options.maintain_order = true;
+            Sort { input: next(input), by_column, slice, sort_options }
+        }
+        Union { inputs, mut args } => {
+            args.maintain_order = true;
+            Union { inputs: all(inputs), args }
+        }
+        other => other,
+    }
 }
 
 /// A table cell as a JSON value; numbers that JSON cannot hold are null.

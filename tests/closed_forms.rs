@@ -3,16 +3,17 @@
 
 mod common;
 
-use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
-use attn_circuits::circuit::composition::{Channel, composition};
+use attn_circuits::circuit::composition::composition;
 use attn_circuits::circuit::loss::loss;
+use attn_circuits::circuit::sweep::Sweep;
 use attn_circuits::circuit::weights::{Circuit, Circuits, positive_share};
 use attn_circuits::input::TokenBatch;
 use attn_circuits::kind::Kind;
 use attn_circuits::measure::{MEASURES, Measure, Subject};
 use attn_circuits::model::build::wired::circuits::CIRCUITS;
 use attn_circuits::model::build::{BuildContext, MODELS, ModelKind};
-use attn_circuits::model::{HeadId, Keep, Transformer};
+use attn_circuits::model::intervention::{Downstream, Intervention, Reader, Replacement, Site};
+use attn_circuits::model::{Channel, HeadId, Keep, Transformer};
 use attn_circuits::stream::Stream;
 use common::{input, model};
 use ndarray::{Array2, s};
@@ -401,15 +402,21 @@ fn a_longer_prefix_is_right_from_the_token_on_that_completes_it() {
 fn the_previous_token_head_acts_through_keys_alone() {
     let model = wired("induction");
     // Not the mean at each position: over 32 sequences it still holds a 32nd of what the head said of this one.
-    for method in [Method::Zero, Method::Mean] {
-        let out = |patterns| Ablation { heads: vec![FIRST], method, patterns };
-        let found = ablate(&model, &repeated(), &[out(Patterns::Recomputed), out(Patterns::Frozen)]).unwrap();
-        let repeats = |of: &ndarray::Array1<f64>| of.slice(s![21..]).mean().unwrap();
-        // At chance: one of the 20 tokens of the period, at best.
-        assert!(repeats(&found.ablated[0].accuracy) <= 1.0 / 20.0 + 0.02, "{method:?}");
-        assert!(repeats(&found.ablated[0].loss) > 20f64.ln(), "{method:?}");
-        assert_eq!(repeats(&found.ablated[1].accuracy), 1.0, "{method:?}");
-        assert_near(repeats(&found.ablated[1].loss), repeats(&found.clean.loss), 1e-6);
+    for by in [Replacement::Zero, Replacement::Mean] {
+        let out = Intervention::of_heads(&[FIRST], by);
+        let sent = |channel| Intervention::new(Site::Sent { from: FIRST, to: Reader::Later(channel) }, by);
+        let ways = [out.clone(), sent(Channel::K), out.with(Downstream::Frozen), sent(Channel::Q), sent(Channel::V)];
+        let found = Sweep::new(&model, &repeated()).run(&ways, &[(21..60).collect()]).unwrap();
+        let mean = |of: &Array2<f64>| of.mean().unwrap();
+        for lost in &found.intervened[..2] {
+            // At chance: one of the 20 tokens of the period, at best.
+            assert!(mean(&lost.accuracy) <= 1.0 / 20.0 + 0.02, "{by:?}");
+            assert!(mean(&lost.loss) > 20f64.ln(), "{by:?}");
+        }
+        for kept in &found.intervened[2..] {
+            assert_eq!(mean(&kept.accuracy), 1.0, "{by:?}");
+            assert_near(mean(&kept.loss), mean(&found.clean.loss), 1e-6);
+        }
     }
 }
 

@@ -3,19 +3,20 @@
 
 mod common;
 
-use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
-use attn_circuits::circuit::composition::{Channel, composition};
+use attn_circuits::circuit::composition::composition;
 use attn_circuits::circuit::copying::copying_score;
 use attn_circuits::circuit::head_scores::{HeadScore, Score, head_scores};
 use attn_circuits::circuit::loss::predictions;
 use attn_circuits::circuit::paths::{Component, Part, Path as Chain, logit_attribution, paths, term_importance};
+use attn_circuits::circuit::sweep::{Outcome, Sweep};
 use attn_circuits::circuit::weights::{Circuit, Circuits};
 use attn_circuits::input::{Repeats, TokenBatch};
 use attn_circuits::kind::Kind;
 use attn_circuits::linalg::Complex;
 use attn_circuits::measure::{MEASURES, Measure, Subject};
-use attn_circuits::model::{HeadId, Keep, Transformer};
-use common::{batch, model, tensors};
+use attn_circuits::model::intervention::{Intervention, Reader, Replacement, Site};
+use attn_circuits::model::{Channel, HeadId, Keep, Transformer};
+use common::{batch, by_position, model, tensors};
 use ndarray::{Array1, ArrayD, ArrayViewD, Axis, IxDyn};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -225,12 +226,65 @@ fn check_paths(
     }
 }
 
+/// Ablation, path patching and activation patching.
+fn check_interventions(
+    comparison: &mut Comparison,
+    model: &Transformer,
+    repeated: &TokenBatch,
+    corrupted: &TokenBatch,
+    expected: &BTreeMap<String, ArrayD<f64>>,
+) {
+    let heads: Vec<_> = model.config().heads().collect();
+    let positions = repeated.length() - 1;
+    for (name, by) in
+        [("zero", Replacement::Zero), ("mean_batch_pos", Replacement::Mean), ("mean_batch", Replacement::MeanPerPosition)]
+    {
+        let name = format!("ablate.{name}.loss");
+        let out: Vec<_> = heads.iter().map(|&id| Intervention::of_heads(&[id], by)).collect();
+        let found = by_position(&Sweep::new(model, repeated), positions, &out, |outcome| &outcome.loss);
+        let expected = expected[&name].mean_axis(Axis(2)).unwrap();
+        let found: Vec<f64> = found.into_iter().flatten().collect();
+        comparison.check(&name, ArrayD::from_shape_vec(expected.raw_dim(), found).unwrap().view(), expected.view(), 1e-4, 0.0);
+    }
+
+    let whole = [(0..positions).collect::<Vec<_>>()];
+    let loss = |outcome: &Outcome| outcome.loss.mean().unwrap();
+    let sweep = Sweep::new(model, repeated).other(corrupted);
+    for (name, by) in [("zero", Replacement::Zero), ("corrupt", Replacement::Other)] {
+        let name = format!("path.{name}.delta");
+        let expected = &expected[&name];
+        let mut found = ArrayD::zeros(expected.raw_dim());
+        let (mut places, mut patches) = (Vec::new(), Vec::new());
+        for (place, channel) in [Channel::Q, Channel::K, Channel::V].into_iter().enumerate() {
+            for &from in &heads {
+                for &to in heads.iter().filter(|to| to.layer > from.layer) {
+                    places.push([place, from.layer, from.head, to.layer, to.head]);
+                    patches.push(Intervention::new(Site::Sent { from, to: Reader::Head(to, channel) }, by));
+                }
+            }
+        }
+        let outcomes = sweep.run(&patches, &whole).unwrap();
+        for (place, outcome) in places.iter().zip(&outcomes.intervened) {
+            found[IxDyn(place)] = loss(outcome) - loss(&outcomes.clean);
+        }
+        comparison.check(&name, found.view(), expected.view(), 1e-4, 0.0);
+    }
+
+    let restored: Vec<_> = heads.iter().map(|&id| Intervention::new(Site::Z(id), Replacement::Other)).collect();
+    let outcomes = Sweep::new(model, corrupted).targets(repeated).other(repeated).run(&restored, &whole).unwrap();
+    let corrupt = ArrayD::from_elem(IxDyn(&[]), loss(&outcomes.clean));
+    comparison.check("patch.corrupt_loss", corrupt.view(), expected["patch.corrupt_loss"].view(), 1e-4, 0.0);
+    let found: Vec<_> = outcomes.intervened.iter().map(loss).collect();
+    let expected = &expected["patch.restore_z.loss"];
+    let found = ArrayD::from_shape_vec(expected.raw_dim(), found).unwrap();
+    comparison.check("patch.restore_z.loss", found.view(), expected.view(), 1e-4, 0.0);
+}
+
 fn check_folder(folder: &Path, weights: &Path) -> Comparison {
     let mut comparison = Comparison::default();
     let model = model("import", json!({ "weights": weights.join("weights.safetensors") }));
     let inputs = tensors(&folder.join("inputs.safetensors"));
     let expected = tensors(&folder.join("expected_f64.safetensors"));
-    let heads: Vec<_> = model.config().heads().collect();
 
     check_forward(&mut comparison, &model, &inputs["tokens"], &expected, ["logits", "loss"]);
     check_forward(&mut comparison, &model, &inputs["tokens_rep"], &expected, ["rep.logits", "rep.loss"]);
@@ -253,18 +307,13 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
     check_spectra(&mut comparison, &model, &expected);
 
     let repeated = repeated_batch(&inputs["tokens_rep"]);
-    for (name, method) in [("zero", Method::Zero), ("mean_batch_pos", Method::Mean), ("mean_batch", Method::MeanPerPosition)] {
-        let name = format!("ablate.{name}.loss");
-        let interventions: Vec<_> =
-            heads.iter().map(|&id| Ablation { heads: vec![id], method, patterns: Patterns::Recomputed }).collect();
-        let found = ablate(&model, &repeated, &interventions).unwrap();
-        let expected = expected[&name].mean_axis(Axis(2)).unwrap();
-        let mut by_head = ArrayD::zeros(expected.shape());
-        for (id, ablated) in heads.iter().zip(&found.ablated) {
-            by_head.index_axis_mut(Axis(0), id.layer).index_axis_mut(Axis(0), id.head).assign(&ablated.loss);
-        }
-        comparison.check(&name, by_head.view(), expected.view(), 1e-4, 0.0);
+    let mut interventions = expected.clone();
+    // In a file of their own where the folder is a copy.
+    let patches = folder.join("expected_interventions_f64.safetensors");
+    if patches.exists() {
+        interventions.extend(tensors(&patches));
     }
+    check_interventions(&mut comparison, &model, &repeated, &batch(&inputs["tokens_corrupt"]), &interventions);
 
     for score in head_scores(&model, &repeated, &Score::all()).unwrap() {
         if score.score.name() == "induction_stripe_repeats" {
@@ -296,8 +345,8 @@ fn check_folder(folder: &Path, weights: &Path) -> Comparison {
 }
 
 /// Tensors compared in a folder: with those of every layer on the way (residual stream, scores, …), and without.
-const WHOLE: usize = 28;
-const COPIED: usize = 23;
+const WHOLE: usize = 32;
+const COPIED: usize = 27;
 
 fn check_root(root: &Path, folders: &[(&str, usize)]) {
     let mut failed = Vec::new();

@@ -41,6 +41,17 @@ fn every_result_is_of_an_experiment() {
 }
 
 #[test]
+fn the_index_shows_the_committed_results() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let page = fs::read_to_string(folder.join("index.html")).expect("an index");
+    assert!(page == attn_circuits::experiment::index(&folder).expect("results"), "run `figures`, which writes the index anew");
+    for path in experiments() {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(page.contains(&format!("href=\"{name}/report.html\"")), "{name} is not in the index");
+    }
+}
+
+#[test]
 fn every_claim_of_the_committed_results_holds() {
     for path in experiments() {
         let text = fs::read_to_string(results(&path).join("manifest.json")).expect("a manifest");

@@ -3,10 +3,10 @@
 //! With `A = Σ σ_i u_i v_iᵀ` (what the earlier head writes) and `B = Σ τ_j x_j y_jᵀ` (what the later one reads), the square of the
 //! composition score is the mean of the squared scores of the components of either, weighted with `σ_i²/‖A‖²` or `τ_j²/‖B‖²`.
 
-use super::composition::{Chance, Channel, Reduced, reduce, relative, stack};
+use super::composition::{Chance, Reduced, reduce, relative, stack};
 use crate::Result;
 use crate::linalg::{LowRank, Svd, haar, singular_values};
-use crate::model::{HeadId, ModelConfig, Transformer};
+use crate::model::{Channel, HeadId, ModelConfig, Transformer};
 use crate::stream::Stream;
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;

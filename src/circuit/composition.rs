@@ -4,35 +4,10 @@
 //! `TransformerLens` computes it. Chance level: one factor turned by a Haar-random rotation of the stream.
 
 use crate::Result;
-use crate::linalg::{LowRank, r_factor};
-use crate::model::{HeadId, Transformer};
+use crate::linalg::{LowRank, product, r_factor};
+use crate::model::{Channel, HeadId, Transformer};
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
-
-/// Through which input of the later head the earlier one acts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Channel {
-    /// Its keys: `W_OV (W_QK)ᵀ`.
-    K,
-    /// Its queries: `W_OV W_QK`.
-    Q,
-    /// Its values: `W_OV W_OV`.
-    V,
-}
-
-impl Channel {
-    /// In the order of their names.
-    pub const ALL: [Self; 3] = [Self::K, Self::Q, Self::V];
-
-    /// `k`, `q`, `v`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::K => "k",
-            Self::Q => "q",
-            Self::V => "v",
-        }
-    }
-}
 
 /// What a Frobenius score of two spectra is by chance, and at most.
 ///
@@ -178,7 +153,7 @@ pub fn composition(model: &Transformer) -> Result<Vec<Composition>> {
             let writes = stack(ndarray::Axis(0), of_layer(from).iter().map(|head| &head.write));
             let reads = stack(ndarray::Axis(1), of_layer(to).iter().map(|head| &head.read[channel]));
             let (rows, columns) = (writes.nrows() / n_heads, reads.ncols() / n_heads);
-            let product = writes.dot(&reads);
+            let product = product(writes.view(), reads.view());
             Array2::from_shape_fn((n_heads, n_heads), |(h1, h2)| {
                 let block = product.slice(s![h1 * rows..(h1 + 1) * rows, h2 * columns..(h2 + 1) * columns]);
                 block.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt()

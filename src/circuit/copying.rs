@@ -5,7 +5,7 @@
 
 use super::weights::{Circuit, Circuits, positive_share};
 use crate::Result;
-use crate::linalg::r_factor;
+use crate::linalg::{product, r_factor};
 use crate::model::ModelConfig;
 use ndarray::{Array1, Array2, Axis};
 
@@ -175,11 +175,9 @@ fn diagonal_of_any(
     let left = left.mapv(|v| v as f32);
     let (mut rank, mut share) = (0.0, 0.0);
     for (block, start) in left.axis_chunks_iter(Axis(0), BLOCK).zip((0..).step_by(BLOCK)) {
-        let product = block.dot(&right);
-        // A product of two factors that lie column by column does so, too.
-        let product = product.as_standard_layout();
+        let product = product(block, right.view());
         for (row, index) in product.rows().into_iter().zip(start..) {
-            let row = row.to_slice().expect("rows in one piece, as the layout says");
+            let row = row.to_slice().expect("a product is in standard layout");
             let (above, tied) = places_above(row, index, ties[index]);
             rank += above + tied / 2.0;
             share += ((places - above) / (tied + 1.0)).clamp(0.0, 1.0);

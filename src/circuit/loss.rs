@@ -2,38 +2,70 @@
 
 use crate::Result;
 use crate::batch::{Repeats, TokenBatch};
+use crate::linalg::{largest, sum_exp};
 use crate::model::{Keep, Transformer};
-use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 
-/// Loss and correctness of each prediction; position `t` predicts token `t + 1`, so there is one position less than tokens.
+/// What a row of logits says of the token that follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prediction {
+    /// `−ln p(next token)` in nats.
+    pub loss: f64,
+    /// Whether the largest logit is the next token's; the first of equals counts as largest.
+    pub correct: bool,
+    /// The next token's logit.
+    pub logit: f64,
+}
+
+/// Compares a row of logits `[V]` with the token that follows.
+pub fn predict(logits: ArrayView1<f32>, target: usize) -> Prediction {
+    let logits = logits.as_standard_layout();
+    let logits = logits.as_slice().expect("a standard layout is contiguous");
+    let (max, of_target) = (largest(logits), logits[target]);
+    let total = sum_exp(logits, max);
+    Prediction {
+        loss: total.ln() + f64::from(max) - f64::from(of_target),
+        correct: of_target == max && !logits[..target].contains(&max),
+        logit: f64::from(of_target),
+    }
+}
+
+/// Predictions of a batch; position `t` predicts token `t + 1`, so there is one position less than tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
-    /// `−ln p(next token)` in nats, `[b, n − 1]`.
+    /// [`Prediction::loss`], `[b, n − 1]`.
     pub loss: Array2<f64>,
-    /// 1 where the largest logit is the next token (the first of equals counts as largest), else 0; `[b, n − 1]`.
+    /// 1 for [`Prediction::correct`], else 0; `[b, n − 1]`.
     pub correct: Array2<f64>,
+    /// [`Prediction::logit`], `[b, n − 1]`.
+    pub logit: Array2<f64>,
+}
+
+impl Predictions {
+    /// Room for predictions at so many positions.
+    pub(crate) fn zeros(sequences: usize, positions: usize) -> Self {
+        let zeros = || Array2::zeros((sequences, positions));
+        Self { loss: zeros(), correct: zeros(), logit: zeros() }
+    }
+
+    pub(crate) fn set(&mut self, sequence: usize, position: usize, prediction: Prediction) {
+        self.loss[(sequence, position)] = prediction.loss;
+        self.correct[(sequence, position)] = f64::from(u8::from(prediction.correct));
+        self.logit[(sequence, position)] = prediction.logit;
+    }
 }
 
 /// Compares logits `[b, n, V]` with the tokens `[b, n]` that follow.
 pub fn predictions(logits: ArrayView3<f32>, tokens: ArrayView2<u32>) -> Predictions {
     let (b, n) = tokens.dim();
-    let mut loss = Array2::zeros((b, n.saturating_sub(1)));
-    let mut correct = Array2::zeros(loss.dim());
-    for ((sequence, position), place) in loss.indexed_iter_mut() {
-        let row = logits.slice(s![sequence, position, ..]);
-        let target = tokens[(sequence, position + 1)] as usize;
-        let mut best = 0;
-        for (token, &logit) in row.iter().enumerate() {
-            if logit > row[best] {
-                best = token;
-            }
+    let mut all = Predictions::zeros(b, n.saturating_sub(1));
+    for sequence in 0..b {
+        for position in 0..n.saturating_sub(1) {
+            let target = tokens[(sequence, position + 1)] as usize;
+            all.set(sequence, position, predict(logits.slice(s![sequence, position, ..]), target));
         }
-        let max = f64::from(row[best]);
-        let total: f64 = row.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
-        *place = total.ln() + max - f64::from(row[target]);
-        correct[(sequence, position)] = f64::from(u8::from(best == target));
     }
-    Predictions { loss, correct }
+    all
 }
 
 /// Mean loss (nats) and accuracy at each position that predicts, `[n − 1]` each.

@@ -1,15 +1,17 @@
 //! The mathematics on weights and caches; no tables.
 
-pub mod ablation;
+pub mod bootstrap;
 pub mod closed_forms;
 pub mod components;
 pub mod composition;
 pub mod copying;
+pub mod detection;
 pub mod head_scores;
 pub mod loss;
 pub mod paths;
 pub mod skip_trigram_rank;
 pub mod skip_trigrams;
+pub mod sweep;
 pub mod table;
 pub mod token_swap;
 pub mod virtual_heads;

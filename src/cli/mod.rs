@@ -1,15 +1,20 @@
 //! The command line: arguments in, exit status out.
 
 mod describe;
+mod diff;
+mod figures;
 mod plan;
 mod progress;
 mod score_card;
+mod targets;
+mod verify;
 
+use crate::experiment::plan::parse_bytes;
 use crate::experiment::schema::experiment_schema;
-use crate::experiment::{self, Experiment, LoadOptions, Progress, Registries, Silent};
+use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions};
 use crate::model::build::BuildContext;
 use crate::model::export::export;
-use crate::store::{CellRecord, Manifest};
+use crate::store::{Cache, ClaimRecord, Manifest};
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use progress::Reporter;
@@ -33,7 +38,22 @@ enum Command {
     /// Check experiments without computing anything, and show what a run would do
     Check(CheckArgs),
     /// Draw figures and reports again from stored tables, computing nothing
-    Figures(FiguresArgs),
+    ///
+    /// With --out the figures are drawn into that folder, in another theme or size if asked for, and the results stay as they are.
+    /// Otherwise they take the place of those in the results; the index page over all results is written as well.
+    Figures(figures::FiguresArgs),
+    /// Run experiments again elsewhere and compare with the stored results, which stay as they are
+    ///
+    /// Tables are compared by hash, then value by value: rows by their key columns, numbers within the tolerance, everything else
+    /// exactly. So are claims, the manifest, and the files themselves with the hashes that the manifest has of them; figures and
+    /// report by hash. Exit status 1 if anything differs. Paths in an experiment are relative to its file, which is looked for in
+    /// the present folder, in that above the results, and in `experiments` at both, unless it is named itself.
+    Verify(verify::VerifyArgs),
+    /// Show in what two runs differ: settings with the lines that set them, tables, claims
+    ///
+    /// Rows are paired by their key columns. Of every column of numbers the largest differences are shown, and the first. Figures
+    /// and reports come from the tables and are not compared. Exit status 1 if there is any difference, as with diff(1).
+    Diff(diff::DiffArgs),
     /// List the kinds of model, input, measure and figure, and the wired circuits
     List,
     /// Explain one of them: what it is, its parameters, an example
@@ -68,6 +88,13 @@ struct Threads {
 }
 
 #[derive(Debug, Args)]
+struct Memory {
+    /// Refuse what needs more memory than this: a size as in 2GiB, 500M or 1.5G [default: what the machine has free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    memory_limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
 struct RunArgs {
     /// Experiment files
     #[arg(required = true, value_name = "FILE")]
@@ -79,12 +106,36 @@ struct RunArgs {
     overrides: Overrides,
     #[command(flatten)]
     threads: Threads,
-    /// Compute everything anew, whatever earlier runs have left; so far, every run does
+    #[command(flatten)]
+    memory: Memory,
+    /// Compute everything anew, whatever earlier runs have left in the cache
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Say nothing but errors and failed claims
     #[arg(long, short)]
     quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct CacheArgs {
+    /// Folder in which runs keep what they compute, for later ones; it can be deleted at any time [default: a folder
+    /// `attn-circuits` where this system keeps caches]
+    #[arg(long = "cache", value_name = "DIR", env = "ATTN_CIRCUITS_CACHE")]
+    folder: Option<PathBuf>,
+    /// Largest size of that folder in MiB; what was not used for longest goes first
+    #[arg(long = "cache-limit", value_name = "MIB", default_value_t = 2048)]
+    limit: u64,
+}
+
+impl CacheArgs {
+    /// The cache; none on a system that has no place for it.
+    fn open(&self, force: bool) -> Option<Cache> {
+        let folder = self.folder.clone().or_else(Cache::default_folder)?;
+        let cache = Cache::new(folder, self.limit.saturating_mul(1 << 20));
+        Some(if force { cache.forgetful() } else { cache })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -94,18 +145,8 @@ struct CheckArgs {
     files: Vec<PathBuf>,
     #[command(flatten)]
     overrides: Overrides,
-}
-
-#[derive(Debug, Args)]
-struct FiguresArgs {
-    /// Results folders, or experiment files whose results are wanted
-    #[arg(required = true, value_name = "DIR-or-FILE")]
-    targets: Vec<PathBuf>,
-    /// Folder in which the results of an experiment file lie
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    out: PathBuf,
     #[command(flatten)]
-    threads: Threads,
+    memory: Memory,
 }
 
 #[derive(Debug, Args)]
@@ -134,21 +175,29 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// What became of a command that went through.
 enum Outcome {
     Fine,
-    ClaimFailed,
+    /// A claim or a verification failed.
+    Failed,
+    /// Some of what was asked for could not be done, as has been said; with the exit status.
+    Refused(u8),
 }
 
-/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim failed, 2 the input is wrong, 3
+/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the input is wrong, 3
 /// anything else.
 pub fn main() -> ExitCode {
     match execute(Cli::parse().command) {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
-        Ok(Outcome::ClaimFailed) => ExitCode::from(1),
+        Ok(Outcome::Failed) => ExitCode::from(1),
+        Ok(Outcome::Refused(status)) => ExitCode::from(status),
         Err(error) => {
-            let text = error.to_string();
-            eprintln!("{}", if text.starts_with("error") { text } else { format!("error: {text}") });
+            eprintln!("{}", message(&error));
             ExitCode::from(status(&error))
         }
     }
+}
+
+fn message(error: &Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("error") { text } else { format!("error: {text}") }
 }
 
 fn status(error: &Error) -> u8 {
@@ -162,17 +211,19 @@ fn execute(command: Command) -> Result<Outcome> {
     match command {
         Command::Run(args) => run(&args),
         Command::Check(args) => {
-            for experiment in load_all(&args.files, &args.overrides)? {
+            for experiment in load_all(&args.files, &args.overrides, &args.memory)? {
                 say(&plan::show(&experiment))?;
             }
             Ok(Outcome::Fine)
         }
-        Command::Figures(args) => figures(&args),
+        Command::Figures(args) => figures::execute(&args),
+        Command::Verify(args) => verify::execute(&args),
+        Command::Diff(args) => diff::execute(&args),
         Command::List => show(describe::list()),
         Command::Describe { name } => show(describe::describe(&name)?),
         Command::Export(args) => export_model(&args),
         Command::New { name } => new(&name),
-        Command::Schema => show(format!("{:#}\n", experiment_schema(&Registries::standard()))),
+        Command::Schema => show(format!("{:#}\n", *experiment_schema(&Registries::standard()))),
     }
 }
 
@@ -182,39 +233,61 @@ fn show(text: String) -> Result<Outcome> {
 }
 
 /// Writes to standard output. That its reader has seen enough (`list | head`) is no error.
+///
+/// What an experiment from elsewhere says is shown, and not obeyed: characters that would steer the terminal are spelt out.
 fn say(text: &str) -> Result<()> {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(plain.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Error::io("standard output")),
     }
 }
 
-fn load(file: &Path, overrides: &Overrides) -> Result<Experiment> {
+fn load(file: &Path, overrides: &Overrides, memory: &Memory) -> Result<Experiment> {
     match fs::metadata(file) {
         Ok(found) if found.is_dir() => return Err(Error::file(file, "is a folder; name an experiment file in it")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::file(file, "there is no such file")),
         _ => {}
     }
-    let options = LoadOptions { colour: io::stderr().is_terminal(), ..LoadOptions::default() };
-    experiment::load_with(file, &overrides.set, &options)
+    experiment::load_with(file, &overrides.set, &load_options(memory.memory_limit))
+}
+
+/// How experiments are loaded; without a limit for the memory, what is free is the limit.
+fn load_options(memory_limit: Option<usize>) -> LoadOptions<'static> {
+    let standard = LoadOptions::default();
+    let memory_limit = memory_limit.or(standard.memory_limit);
+    LoadOptions { colour: io::stderr().is_terminal(), memory_limit, ..standard }
 }
 
 /// Loads every file before anything is computed; the problems of all of them are reported together.
-fn load_all(files: &[PathBuf], overrides: &Overrides) -> Result<Vec<Experiment>> {
+fn load_all(files: &[PathBuf], overrides: &Overrides, memory: &Memory) -> Result<Vec<Experiment>> {
+    load_those(files, |_| true, overrides, memory)
+}
+
+/// [`load_all`] of those that are `wanted`; that two of all would write to the same place is a problem, too.
+fn load_those(
+    files: &[PathBuf],
+    wanted: impl Fn(usize) -> bool,
+    overrides: &Overrides,
+    memory: &Memory,
+) -> Result<Vec<Experiment>> {
     let mut experiments: Vec<Experiment> = Vec::new();
     let mut problems = Vec::new();
-    for file in files {
-        match load(file, overrides) {
-            Ok(experiment) => {
-                let same = |other: &&Experiment| other.path.file_stem() == experiment.path.file_stem();
-                if let Some(other) = experiments.iter().find(same) {
-                    let text = format!("would write to the same results folder as {}; rename one", other.path.display());
-                    problems.push(Error::file(file, text));
-                }
-                experiments.push(experiment);
+    for (index, file) in files.iter().enumerate() {
+        if let Some(other) = files[..index].iter().find(|other| other.file_stem() == file.file_stem()) {
+            let text = format!("would write to the same results folder as {}; rename one", other.display());
+            problems.push(Error::file(file, text));
+        }
+        if wanted(index) {
+            match load(file, overrides, memory) {
+                Ok(experiment) => experiments.push(experiment),
+                Err(error) => problems.push(error),
             }
-            Err(error) => problems.push(error),
         }
     }
     match problems.len() {
@@ -237,34 +310,67 @@ fn set_threads(threads: &Threads) -> Result<()> {
 
 fn run(args: &RunArgs) -> Result<Outcome> {
     set_threads(&args.threads)?;
-    let experiments = load_all(&args.files, &args.overrides)?;
+    let cache = args.cache.open(args.force);
+    let mut any = false;
+    let outcome = run_each(args, cache.as_ref(), &mut any);
+    // Once for all, and also if one of them failed: the others are there.
+    let indexed = if any { write_index(&args.out) } else { Ok(()) };
+    if let Some(problem) = cache.as_ref().and_then(Cache::problem).filter(|_| !args.quiet) {
+        eprintln!("note: not everything is kept for later runs: {problem}");
+    }
+    outcome.and_then(|outcome| indexed.map(|()| outcome))
+}
+
+/// Runs every file; `any` tells whether results of one are there.
+fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Outcome> {
+    let there = |file: &PathBuf| experiment::up_to_date(file, &args.overrides.set, &args.out, cache?);
+    let there: Vec<_> = args.files.iter().map(there).collect();
+    let mut experiments = load_those(&args.files, |index| there[index].is_none(), &args.overrides, &args.memory)?.into_iter();
     let mut outcome = Outcome::Fine;
-    for experiment in &experiments {
-        let reporter = Reporter::new(&experiment.path);
-        let progress: &dyn Progress = if args.quiet { &Silent } else { &reporter };
-        let (folder, manifest) = experiment::run(experiment, &args.out, progress)?;
+    for (file, there) in args.files.iter().zip(there) {
+        let progress = Reporter::new(file, args.quiet);
+        let (folder, manifest) = match there {
+            Some(there) => {
+                progress.up_to_date();
+                there
+            }
+            None => {
+                let experiment = experiments.next().expect("what is not up to date was loaded");
+                let options = RunOptions { cache, progress: &progress };
+                let finished = experiment::run(&experiment, &args.out, &options)?;
+                (finished.folder, finished.manifest)
+            }
+        };
+        *any = true;
         if !all_hold(&manifest) {
-            outcome = Outcome::ClaimFailed;
+            outcome = Outcome::Failed;
         }
         say(&summary(&folder, &manifest, args.quiet))?;
     }
     Ok(outcome)
 }
 
+/// Brings the page over all results up to date; one that someone else has written stays.
+fn write_index(folder: &Path) -> Result<()> {
+    if let Indexed::Foreign(path) = experiment::update_index(folder)? {
+        eprintln!("note: {} is not ours and was left as it is", path.display());
+    }
+    Ok(())
+}
+
 fn all_hold(manifest: &Manifest) -> bool {
-    let (holding, all) = manifest.claims();
+    let (holding, all) = manifest.verdicts();
     holding == all
 }
 
 /// The claims with their numbers, failed ones with their checks, and where the report lies.
 fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
     let mut text = String::new();
-    for cell in &manifest.cells {
-        let CellRecord::Claim { statement, holds, numbers, check } = cell else { continue };
-        if *holds && quiet {
+    for ClaimRecord { statement, check, holds, numbers } in manifest.claims() {
+        if holds && quiet {
             continue;
         }
-        let mark = if *holds { "✓ holds" } else { "✗ FAILS" };
+        let mark = if holds { "✓ holds" } else { "✗ FAILS" };
         let numbers: Vec<_> = experiment::named(numbers).into_iter().map(|(name, value)| format!("{name} = {value}")).collect();
         text += &format!("{mark}  {}\n", statement.trim());
         if !numbers.is_empty() {
@@ -275,7 +381,7 @@ fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
         }
     }
     if !quiet {
-        let (holding, all) = manifest.claims();
+        let (holding, all) = manifest.verdicts();
         if all > 0 {
             text += &format!("{holding} of {all} claims hold\n");
         }
@@ -284,23 +390,8 @@ fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
     text
 }
 
-fn figures(args: &FiguresArgs) -> Result<Outcome> {
-    set_threads(&args.threads)?;
-    for target in &args.targets {
-        let folder = match target.is_file() {
-            true => args.out.join(target.file_stem().unwrap_or_default()),
-            false => target.clone(),
-        };
-        let manifest = experiment::redraw(&folder, &Silent)?;
-        let drawn = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).count();
-        let s = if drawn == 1 { "" } else { "s" };
-        say(&format!("{drawn} figure{s} and the report: {}\n", folder.join("report.html").display()))?;
-    }
-    Ok(Outcome::Fine)
-}
-
 fn export_model(args: &ExportArgs) -> Result<Outcome> {
-    let experiment = load(&args.file, &args.overrides)?;
+    let experiment = load(&args.file, &args.overrides, &Memory { memory_limit: None })?;
     let model = experiment.models.get(&args.model).ok_or_else(|| {
         let names: Vec<_> = experiment.models.keys().map(String::as_str).collect();
         Error::file(&args.file, format!("has no model `{}`; it has {}", args.model, names.join(", ")))

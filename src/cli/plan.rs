@@ -1,4 +1,4 @@
-use crate::experiment::plan::bytes;
+use crate::experiment::plan::{bytes, program_bytes};
 use crate::experiment::{Cell, Experiment};
 use std::fmt::Write;
 
@@ -18,7 +18,9 @@ pub(super) fn show(experiment: &Experiment) -> String {
     for (name, input) in &experiment.inputs {
         let shape = input.shape;
         let repeats = shape.repeats.map_or(String::new(), |r| format!(", {} repeats of {}", r.count, r.period));
-        let _ = writeln!(text, "    {name}: {}, {} sequences of {} tokens{repeats}", input.kind, shape.sequences, shape.length);
+        let of = input.builder.of().map_or(String::new(), |of| format!(" of {of}"));
+        let _ =
+            writeln!(text, "    {name}: {}{of}, {} sequences of {} tokens{repeats}", input.kind, shape.sequences, shape.length);
     }
     text.push_str("  cells\n");
     for (cost, cell) in plan.cells.iter().zip(&experiment.cells) {
@@ -34,6 +36,14 @@ pub(super) fn show(experiment: &Experiment) -> String {
         };
         let _ = writeln!(text, "    {line}");
     }
-    let _ = writeln!(text, "  needs about {}", bytes(plan.peak_bytes));
+    let total = plan.peak_bytes.saturating_add(program_bytes());
+    let _ = writeln!(
+        text,
+        "  needs about {} of memory: {} beside the program itself (writing tables takes {}, drawing figures {})",
+        bytes(total),
+        bytes(plan.peak_bytes),
+        bytes(plan.tables_bytes),
+        bytes(plan.drawing_bytes),
+    );
     text
 }

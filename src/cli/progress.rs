@@ -1,19 +1,28 @@
-use crate::experiment::Progress;
+use crate::experiment::{Progress, Reused};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Mutex;
 
 /// Shows a run's progress on standard error: a bar on a terminal, a line for each phase elsewhere.
+///
+/// A quiet one says only that the run waits, and for what: without that it would seem to hang.
 pub(super) struct Reporter {
+    quiet: bool,
     file: String,
     terminal: bool,
     bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Reporter {
-    pub fn new(file: &Path) -> Self {
-        Self { file: file.display().to_string(), terminal: std::io::stderr().is_terminal(), bar: Mutex::default() }
+    pub fn new(file: &Path, quiet: bool) -> Self {
+        Self { quiet, file: file.display().to_string(), terminal: std::io::stderr().is_terminal(), bar: Mutex::default() }
+    }
+
+    fn line(&self, words: &str) {
+        if !self.quiet {
+            eprintln!("{}: {words}", self.file);
+        }
     }
 
     fn replace(&self, bar: Option<ProgressBar>) {
@@ -33,9 +42,11 @@ impl Drop for Reporter {
 
 impl Progress for Reporter {
     fn phase(&self, name: &str, steps: usize) {
-        if !self.terminal {
-            eprintln!("{}: {name} ({steps})", self.file);
+        if self.quiet {
             return;
+        }
+        if !self.terminal {
+            return self.line(&format!("{name} ({steps})"));
         }
         let style = ProgressStyle::with_template("{prefix} {bar:32} {pos}/{len} {wide_msg}");
         let bar = ProgressBar::new(steps as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -49,6 +60,18 @@ impl Progress for Reporter {
             bar.set_message(name.lines().next().unwrap_or_default().to_string());
             bar.inc(1);
         }
+    }
+
+    fn waiting(&self, folder: &Path) {
+        eprintln!("{}: another run is writing {}; waiting until it is done", self.file, folder.display());
+    }
+
+    fn reused(&self, reused: &Reused) {
+        self.line(&format!("reused {reused}"));
+    }
+
+    fn up_to_date(&self) {
+        self.line("up to date: nothing has changed since these results were made, and all of them are reused");
     }
 
     fn finish(&self) {

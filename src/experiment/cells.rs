@@ -7,9 +7,7 @@ use super::sql::{Table, Tables};
 use super::tables::{key_columns, table_columns};
 use super::yaml::{Node, Value};
 use super::{Cell, FigureCell, Input, MeasureCell, Model};
-use crate::input::InputShape;
 use crate::kind::Kind;
-use crate::measure::Measure;
 use polars::prelude::{DataType, Schema};
 use std::collections::HashSet;
 
@@ -27,12 +25,6 @@ pub struct Scope<'s> {
     pub knows_inputs: bool,
 }
 
-/// The input that a measure reads.
-enum Reads<'s> {
-    Nothing,
-    Input(&'s str, &'s InputShape),
-}
-
 impl Loader<'_> {
     /// Reads `cells:`; a cell with a problem is left out.
     pub fn cells(&mut self, root: &Node, models: &Entries<Model>, inputs: &Entries<Input>) -> Vec<Cell> {
@@ -41,13 +33,17 @@ impl Loader<'_> {
             models,
             inputs,
             tables: Tables::default(),
-            knows_models: root.get("models").is_some_and(|node| !node.entries().is_empty()),
+            knows_models: root.get("models").is_some_and(|node| !node.entries().is_empty())
+                && !self.outcome.failed_itself("models"),
             knows_inputs: root.get("inputs").is_none_or(|node| matches!(node.value, Value::Map(_))),
         };
         for (name, span) in items.iter().filter_map(table_name) {
             scope.tables.all.entry(name.to_string()).or_insert(span);
         }
         let mut cells = Vec::new();
+        if self.outcome.failed_itself("cells") {
+            return cells;
+        }
         for (index, node) in items.iter().enumerate() {
             let sound = !self.outcome.failed(&format!("cells/{index}"));
             let cell = if sound { self.cell(node, &scope) } else { None };
@@ -115,22 +111,18 @@ impl Loader<'_> {
     fn measure(&mut self, node: &Node, tag: &Node, scope: &Scope) -> Option<MeasureCell> {
         let kind = Kind::find(self.registries.measures, tag.as_str()?)?;
         let models = self.named_models(node, scope);
-        let measure = self.parse(kind, parameters(node, &["measure", "name", "models", "input"]), node)?;
+        let parameters = parameters(node, &["measure", "name", "models", "input"]);
+        let measure = self.parse(kind, parameters.clone(), node)?;
         let reads = self.reads(node, tag, measure.as_ref(), scope);
         let (models, reads) = (models?, reads?);
-        let (input, shape) = match reads {
-            Reads::Nothing => (None, None),
-            Reads::Input(name, shape) => (Some(name), Some(shape)),
-        };
         let before = self.problems.len();
         let mut said = HashSet::new();
         for (name, model) in &models {
             for variant in &model.variants {
-                if let (Some(input), Some(shape)) = (input, shape) {
-                    let at = node.get("input").unwrap_or(tag).span;
-                    self.check_fit(at, (name, &variant.config), (input, shape), &mut said);
+                for read in reads.iter() {
+                    self.check_fit((name, &variant.config), read, &mut said);
                 }
-                if let Err(error) = measure.check(&variant.config, shape)
+                if let Err(error) = measure.check(&variant.config, reads.input.map(|read| read.shape))
                     && said.insert(error.to_string())
                 {
                     let words = words(&error);
@@ -152,7 +144,9 @@ impl Loader<'_> {
             kind: kind.name.to_string(),
             name: node.get("name").and_then(Node::as_str).unwrap_or(kind.name).to_string(),
             models: models.iter().map(|(name, _)| (*name).to_string()).collect(),
-            input: input.map(String::from),
+            input: reads.input.map(|read| read.name.to_string()),
+            other_inputs: reads.others.iter().map(|(parameter, read)| (parameter.to_string(), read.name.to_string())).collect(),
+            parameters: parameters.into(),
             measure,
             schema: schema.ok()?,
         })
@@ -184,73 +178,6 @@ impl Loader<'_> {
         models
     }
 
-    fn reads<'s>(&mut self, node: &Node, tag: &Node, measure: &dyn Measure, scope: &Scope<'s>) -> Option<Reads<'s>> {
-        let kind = tag.as_str()?;
-        let named = node.entry("input");
-        if !measure.needs_input() {
-            let Some((key, _)) = named else { return Some(Reads::Nothing) };
-            let problem = Diagnostic::new(key.span, format!("`{kind}` reads no input: it looks at the weights only"));
-            self.problems.push(problem.help("leave `input` out"));
-            return None;
-        }
-        let names: Vec<&str> = scope.inputs.keys().map(String::as_str).collect();
-        let (name, span) = match (named, names.as_slice()) {
-            (Some((_, value)), _) => (value.as_str()?, value.span),
-            (None, [only]) => (*only, tag.span),
-            (None, _) if !scope.knows_inputs => return None,
-            (None, []) => {
-                let problem = Diagnostic::new(tag.span, format!("`{kind}` needs an input, and the file has none"));
-                self.problems.push(problem.help("add one under `inputs:`"));
-                return None;
-            }
-            (None, several) => {
-                let problem = Diagnostic::new(tag.span, format!("`{kind}` needs an input, and the file has {}", several.len()));
-                self.problems.push(problem.help(format!("name one with `input:`: {}", list(several))));
-                return None;
-            }
-        };
-        match scope.inputs.get_key_value(name) {
-            Some((name, input)) => input.value.as_ref().map(|input| Reads::Input(name, &input.shape)),
-            None if !scope.knows_inputs => None,
-            None => {
-                let problem = Diagnostic::new(span, format!("there is no input `{name}`"));
-                self.problems.push(problem.suggest(name, "the inputs are", names));
-                None
-            }
-        }
-    }
-
-    /// Whether a model can read an input at all.
-    fn check_fit(
-        &mut self,
-        at: Span,
-        (model, config): (&str, &crate::model::ModelConfig),
-        (input, shape): (&str, &InputShape),
-        said: &mut HashSet<String>,
-    ) {
-        let mut report = |message: String, help: &str| {
-            if said.insert(message.clone()) {
-                self.problems.push(Diagnostic::new(at, message).help(help));
-            }
-        };
-        if shape.length > config.n_ctx {
-            let (length, context) = (shape.length, config.n_ctx);
-            let message = format!("input `{input}` is {length} tokens long, but model `{model}` reads at most {context}");
-            report(message, "make the input shorter or the model's context longer");
-        }
-        if shape.min_vocab > config.d_vocab {
-            let (least, vocab) = (shape.min_vocab, config.d_vocab);
-            let message = format!("input `{input}` needs a vocabulary of at least {least}, but model `{model}` has {vocab}");
-            report(message, "use fewer different tokens or a larger vocabulary");
-        }
-        if let Some(most) = shape.max_vocab.filter(|&most| config.d_vocab > most) {
-            let vocab = config.d_vocab;
-            let message =
-                format!("input `{input}` is made for a vocabulary of at most {most}, but model `{model}` has {vocab}");
-            report(message, "give the model a smaller vocabulary, or this cell an input of another kind");
-        }
-    }
-
     fn figure(&mut self, node: &Node, tag: &Node, scope: &Scope) -> Option<FigureCell> {
         let kind = Kind::find(self.registries.figures, tag.as_str()?)?;
         let of = node.get("of")?;
@@ -277,7 +204,8 @@ impl Loader<'_> {
         if let Err(error) = figure.check() {
             self.problems.push(Diagnostic::new(locate(&error, node, "figure", self.base), words(&error)));
         }
-        match figure.read(self.base) {
+        let base = self.base;
+        match self.settled(figure.files(), || figure.read(base)) {
             Ok(read) if read.is_empty() => {}
             Ok(read) => {
                 parameters.extend(read.into_iter().map(|(parameter, value)| (parameter.to_string(), value)));

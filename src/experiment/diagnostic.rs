@@ -8,6 +8,9 @@ use std::ops::Range;
 /// More problems than this are counted, not shown: nobody reads on, and a generated file can have millions.
 const SHOWN: usize = 50;
 
+/// Lines up to this length are shown whole; the renderer cuts longer ones around what is underlined.
+const WHOLE_LINE: usize = 100;
+
 /// A range of bytes in one of the [`Sources`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
@@ -178,11 +181,17 @@ impl Place {
 
     fn snippet<'a>(&self, sources: &'a Sources) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
         let block = &sources.text(self.source)[self.block.clone()];
-        if self.source > 0 {
-            return Snippet::source(block).line_numbering(false);
+        let start = Span { source: self.source, start: self.block.start, end: self.block.start };
+        let line = sources.line(start);
+        match self.source {
+            0 => Snippet::source(block).path(sources.path.as_str()).line_start(line),
+            // The option is a line that can be seen to be one; what is in later lines of a value, or far right, cannot.
+            _ if line == 1 && block.len() <= WHOLE_LINE => Snippet::source(block).line_numbering(false),
+            override_ => {
+                let option = sources.text(override_).split('=').next().unwrap_or_default();
+                Snippet::source(block).path(option).line_start(line)
+            }
         }
-        let start = Span { source: 0, start: self.block.start, end: self.block.start };
-        Snippet::source(block).path(sources.path.as_str()).line_start(sources.line(start))
     }
 }
 
@@ -215,6 +224,23 @@ pub fn list<S: AsRef<str>>(names: &[S]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_later_line_of_an_override_is_that_of_its_option() {
+        let mut sources = Sources::new("x.yaml", "");
+        let text = "--set models.m=a\n  b";
+        let source = sources.add_override(text.to_string());
+        let at = |word: &str| {
+            let start = text.find(word).unwrap();
+            Diagnostic::new(Span { source, start, end: start + word.len() }, word)
+        };
+        let long = sources.add_override(format!("--set title={}x", " ".repeat(200)));
+        let far = Diagnostic::new(Span { source: long, start: 212, end: 213 }, "far right");
+        let text = render(vec![at("models"), at("b"), far], &sources, false);
+        for part in ["| --set models.m=a\n", "--> --set models.m:2:3\n", "--> --set title:1:213\n"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
 
     #[test]
     fn problems_are_sorted_single_and_have_a_place() {

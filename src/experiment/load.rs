@@ -1,25 +1,26 @@
 //! From a file to a checked [`Experiment`], or all that is wrong with it.
 
 use super::diagnostic::{Diagnostic, Sources, Span, render};
+use super::ingredients::Digests;
 use super::models::Entries;
-use super::plan::{available_memory, bytes, model_plan};
+use super::plan::{available_memory, bytes, model_plan, program_bytes};
 use super::schema::{DEFAULT_SEED, experiment_schema};
 use super::validate::{Outcome, validate};
 use super::yaml::{Node, Value, parse};
-use super::{Cell, Experiment, Registries, overrides};
-use crate::{Error, Result};
+use super::{Cell, Experiment, Registries, folder, overrides};
+use crate::{Error, Result, files};
 use serde_json::Value as Json;
 use std::path::Path;
 
 /// Larger files are no experiments.
-const LARGEST: u64 = 16 << 20;
+pub(super) const LARGEST: u64 = 16 << 20;
 
 /// How to load.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions<'a> {
     /// The kinds that the file can use.
     pub registries: Registries<'a>,
-    /// Bytes that the run may need.
+    /// Bytes that the process may come to need: the run, and the program itself.
     pub memory_limit: Option<usize>,
     /// Whether errors are for a terminal with colours.
     pub colour: bool,
@@ -46,14 +47,7 @@ pub fn load(path: impl AsRef<Path>, overrides: &[(String, String)]) -> Result<Ex
 /// Those of [`load`].
 pub fn load_with(path: impl AsRef<Path>, overrides: &[(String, String)], options: &LoadOptions) -> Result<Experiment> {
     let path = path.as_ref();
-    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    if size > LARGEST {
-        let message =
-            format!("an experiment file has at most {} MiB, and this one has {}", LARGEST >> 20, bytes(size as usize));
-        return Err(Error::file(path, message));
-    }
-    let raw = std::fs::read(path).map_err(Error::io(path))?;
-    match String::from_utf8(raw) {
+    match String::from_utf8(files::read(path, LARGEST, "an experiment file")?) {
         Ok(text) => load_str(&text, path, overrides, options),
         Err(error) => {
             let start = error.utf8_error().valid_up_to();
@@ -70,6 +64,7 @@ pub fn load_with(path: impl AsRef<Path>, overrides: &[(String, String)], options
 /// # Errors
 /// Those of [`load`].
 pub fn load_str(text: &str, path: &Path, overrides: &[(String, String)], options: &LoadOptions) -> Result<Experiment> {
+    folder::check_name(path)?;
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut sources = Sources::new(path.display().to_string(), body);
     let fail = |problems, sources: &Sources| Err(Error::Experiment(render(problems, sources, options.colour)));
@@ -101,8 +96,11 @@ pub fn load_str(text: &str, path: &Path, overrides: &[(String, String)], options
         sources: &sources,
         outcome: validate(&root, &experiment_schema(&options.registries)),
         problems: Vec::new(),
+        digests: Digests::new(),
+        variants: 0,
+        limit: options.memory_limit.unwrap_or(usize::MAX),
     };
-    let loaded = loader.experiment(&root, options.memory_limit);
+    let loaded = loader.experiment(&root);
     problems.append(&mut loader.outcome.diagnostics);
     problems.append(&mut loader.problems);
     match loaded {
@@ -111,6 +109,7 @@ pub fn load_str(text: &str, path: &Path, overrides: &[(String, String)], options
             source: text.to_string(),
             resolved: root.to_json(),
             overrides: applied,
+            set: overrides.to_vec(),
             ..parts
         }),
         _ => fail(problems, &sources),
@@ -129,13 +128,19 @@ pub struct Loader<'l> {
     pub outcome: Outcome,
     /// What was found since.
     pub problems: Vec<Diagnostic>,
+    /// The files that were read, with what they held.
+    pub digests: Digests,
+    /// Combinations of swept values so far.
+    pub variants: usize,
+    /// Bytes that the process may come to need.
+    pub limit: usize,
 }
 
 impl Loader<'_> {
-    fn experiment(&mut self, root: &Node, memory_limit: Option<usize>) -> Option<Experiment> {
+    fn experiment(&mut self, root: &Node) -> Option<Experiment> {
         let models = self.models(root);
         let inputs = self.inputs(root);
-        let limit = memory_limit.unwrap_or(usize::MAX);
+        let limit = self.limit;
         let too_large = self.check_models(&models, limit);
         // With a model that does not fit, no cell's cost means anything; its names and queries are checked all the same.
         let cells = self.cells(root, &models, &inputs);
@@ -158,6 +163,8 @@ impl Loader<'_> {
             cells,
             resolved: Json::Null,
             overrides: Vec::new(),
+            set: Vec::new(),
+            digests: std::mem::take(&mut self.digests),
         };
         self.check_cells(root, &experiment, limit);
         Some(experiment)
@@ -169,7 +176,11 @@ impl Loader<'_> {
         for (name, named) in models {
             let Some(plan) = named.value.as_ref().map(|model| model_plan(name, model)) else { continue };
             if plan.bytes >= limit {
-                let message = format!("the weights of model `{name}` take {}, and {} are free", bytes(plan.bytes), free(limit));
+                let message = format!(
+                    "the weights of model `{name}` take {}, and the memory limit is {}",
+                    bytes(plan.bytes),
+                    bytes(limit)
+                );
                 let help = "make its vocabulary, context or width smaller";
                 self.problems.push(Diagnostic::new(named.span, message).help(help));
             }
@@ -182,26 +193,32 @@ impl Loader<'_> {
         let plan = experiment.plan();
         let nodes = root.get("cells").map(Node::items).unwrap_or_default();
         let total = |cell: &super::plan::CellPlan| cell.table_bytes.saturating_add(cell.working_bytes);
+        let program = program_bytes();
         let Some((index, cost)) = plan.cells.iter().enumerate().max_by_key(|(_, cell)| total(cell)) else { return };
-        if let (true, Cell::Measure(cell)) = (plan.peak_bytes >= limit, &experiment.cells[index]) {
-            let span = nodes[index].get("measure").map_or(nodes[index].span, |tag| tag.span);
-            let message = format!(
-                "the run needs about {}, and {} are free: most of it for `{}`, whose table has {} rows and takes {}, with {} at work",
-                bytes(plan.peak_bytes),
-                free(limit),
+        if plan.peak_bytes.saturating_add(program) < limit {
+            return;
+        }
+        // What the program itself takes is worth words only where it decides.
+        let own = if plan.peak_bytes < limit { format!(" of {}", bytes(program)) } else { String::new() };
+        let mut message = format!(
+            "the run needs about {} beside the program itself{own}, and the memory limit is {}",
+            bytes(plan.peak_bytes),
+            bytes(limit)
+        );
+        let mut span = nodes[index].span;
+        if let Cell::Measure(cell) = &experiment.cells[index] {
+            span = nodes[index].get("measure").map_or(span, |tag| tag.span);
+            message += &format!(
+                ": most of it for `{}`, whose table has {} rows and takes {}, with {} at work",
                 cell.name,
                 cost.rows,
                 bytes(cost.table_bytes),
                 bytes(cost.working_bytes),
             );
-            let help = "measure fewer models or sequences, or limit the measure by its parameters";
-            self.problems.push(Diagnostic::new(span, message).help(help));
         }
+        let help = "measure fewer models or sequences, or limit the measure by its parameters; `--memory-limit` sets the limit";
+        self.problems.push(Diagnostic::new(span, message).help(help));
     }
-}
-
-fn free(limit: usize) -> String {
-    if limit == usize::MAX { "only what can be counted".to_string() } else { bytes(limit) }
 }
 
 #[cfg(test)]

@@ -1,26 +1,41 @@
-//! The experiment file: what it says, loading it with exact errors, planning and running it.
+//! The experiment file: what it says, loading it with exact errors, planning and running it, and what can be done with its results:
+//! drawing them again, verifying them, comparing two runs, the page over all of them.
 
+mod asking;
 mod cells;
+pub mod compare;
 mod diagnostic;
+pub mod diff;
+mod folder;
+mod index;
+mod ingredients;
+mod inputs;
 mod load;
+mod measuring;
 mod models;
 mod overrides;
 pub mod plan;
 mod present;
+mod reads;
 mod registries;
 mod run;
+mod run_tables;
 pub mod schema;
 mod sql;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod up_to_date;
 mod validate;
+pub mod verify;
 mod yaml;
 
+pub use index::{Indexed, index, refresh_index, update_index};
 pub use load::{LoadOptions, load, load_str, load_with};
-pub use present::{Presented, named, present, redraw};
+pub use present::{draw_into, named, redraw};
 pub use registries::Registries;
-pub use run::{Progress, Silent, run};
+pub use run::{Count, Finished, Progress, Reused, RunOptions, Silent, run};
+pub use up_to_date::up_to_date;
 
 use crate::figure::Figure;
 use crate::input::{InputKind, InputShape};
@@ -31,6 +46,7 @@ use crate::stream::Stream;
 use indexmap::IndexMap;
 use polars::prelude::Schema;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// An experiment, read and checked: every name in it refers to something, every query runs on the tables' columns, every model
@@ -55,8 +71,12 @@ pub struct Experiment {
     pub cells: Vec<Cell>,
     /// The whole file as plain values with `--set` applied, for the manifest.
     pub resolved: Value,
+    /// The files that it reads, by the names that it gives them, with their BLAKE3 when it was loaded.
+    pub digests: BTreeMap<PathBuf, String>,
     /// What `--set` changed: `("models.wired.noise", 0.3)`.
     pub overrides: Vec<(String, Value)>,
+    /// The same as it was given: `("models.wired.noise", "0.3")`.
+    pub set: Vec<(String, String)>,
 }
 
 impl Experiment {
@@ -68,6 +88,22 @@ impl Experiment {
     /// Every model of the experiment, in the file's order: by entry, then variant, then replicate.
     pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
         self.models.iter().flat_map(|(name, model)| model.instances(name))
+    }
+
+    /// The stream of an input's random draws.
+    fn input_stream(&self, name: &str) -> Stream {
+        Stream::new(self.seed).child("inputs").child(name)
+    }
+
+    /// The stream of a measure's own random draws.
+    fn cell_stream(&self, cell: &MeasureCell) -> Stream {
+        Stream::new(self.seed).child("cells").child(&cell.name)
+    }
+
+    /// An input, the one that it is made of, the one that that is made of, and so on.
+    fn made_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, &'a Input)> {
+        let entry = |name: &str| self.inputs.get_key_value(name).map(|(name, input)| (name.as_str(), input));
+        std::iter::successors(entry(name), move |(_, input)| entry(input.builder.of()?))
     }
 }
 
@@ -127,6 +163,8 @@ pub struct Model {
 pub struct Variant {
     /// Values of [`Model::swept`], as they are in the file: numbers, strings, booleans or null.
     pub values: Vec<Value>,
+    /// The parameters as they are in the file, with the swept values.
+    pub parameters: Value,
     /// The parameters, ready to build.
     pub builder: Box<dyn ModelKind>,
     /// Its configuration.
@@ -138,6 +176,8 @@ pub struct Variant {
 pub struct Input {
     /// Its kind, `repeated_tokens`.
     pub kind: String,
+    /// The parameters as they are in the file.
+    pub parameters: Value,
     /// The parameters, ready to build.
     pub builder: Box<dyn InputKind>,
     /// Its shape.
@@ -184,6 +224,10 @@ pub struct MeasureCell {
     pub models: Vec<String>,
     /// Name of the input, where the measure reads one.
     pub input: Option<String>,
+    /// Names of further inputs that the measure reads, by the parameter that names each.
+    pub other_inputs: IndexMap<String, String>,
+    /// The parameters as they are in the file.
+    pub parameters: Value,
     /// The parameters.
     pub measure: Box<dyn Measure>,
     /// All columns: keys, then the measure's.
@@ -205,6 +249,6 @@ pub struct FigureCell {
     pub caption: Option<String>,
     /// The parameters.
     pub figure: Box<dyn Figure>,
-    /// The parameters as they are in the file, for the manifest.
+    /// The parameters as they are in the file, for the manifest; what stood in other files is among them.
     pub parameters: Value,
 }

@@ -1,19 +1,24 @@
-//! `models:` and `inputs:`: from checked trees to builders with their configurations.
+//! `models:`: from checked trees to builders with their configurations, and what reading `inputs:` shares with that.
 
 use super::diagnostic::{Diagnostic, Span};
+use super::ingredients::digest;
 use super::load::Loader;
 use super::overrides::descend;
 use super::tables::{MODEL, REPLICATE};
 use super::yaml::{Key, Node, Value};
-use super::{Input, Model, Variant};
-use crate::Error;
+use super::{Model, Variant};
 use crate::kind::Kind;
+use crate::model::ModelConfig;
+use crate::model::build::{ModelKind, weight_bytes};
+use crate::{Error, Result};
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// More combinations of swept values than this are a slip.
+/// More combinations of swept values than this, of all models together, are a slip.
 const MOST_VARIANTS: usize = 10_000;
+/// More models than this, replicates included, are a slip: the manifest names every one.
+const MOST_INSTANCES: usize = 100_000;
 
 /// A named thing of the file; `None` if something is wrong with it, so that what refers to it is not reported as well.
 #[derive(Debug)]
@@ -33,16 +38,29 @@ type Sweep<'n> = (&'n Key, &'n [Node]);
 impl Loader<'_> {
     /// Reads `models:`.
     pub fn models(&mut self, root: &Node) -> Entries<Model> {
-        self.entries(root, "models", Self::model)
+        let models = self.entries(root, "models", Self::model);
+        let instances = |named: &Named<Model>| {
+            named.value.as_ref().map_or(0, |model| model.variants.len().saturating_mul(model.replicates))
+        };
+        let all = models.values().map(instances).fold(0, usize::saturating_add);
+        if let (true, Some(largest)) = (all > MOST_INSTANCES, models.values().max_by_key(|named| instances(named))) {
+            let message = format!("the replicates and sweeps make {all} models, and {MOST_INSTANCES} is the most");
+            self.problems.push(Diagnostic::new(largest.span, message).help("most of them are of this entry: leave some out"));
+        }
+        models
     }
 
-    /// Reads `inputs:`.
-    pub fn inputs(&mut self, root: &Node) -> Entries<Input> {
-        self.entries(root, "inputs", Self::input)
-    }
-
-    fn entries<T>(&mut self, root: &Node, section: &str, read: impl Fn(&mut Self, &str, &Node) -> Option<T>) -> Entries<T> {
+    /// The entries of a section, each as `read` has it; left to whoever reported it where its name or the schema is at fault.
+    pub fn entries<'n, T>(
+        &mut self,
+        root: &'n Node,
+        section: &str,
+        read: impl Fn(&mut Self, &str, &'n Node) -> Option<T>,
+    ) -> Entries<T> {
         let mut entries = Entries::new();
+        if self.outcome.failed_itself(section) {
+            return entries;
+        }
         for (key, node) in root.get(section).map(Node::entries).unwrap_or_default() {
             let named = check_name(key.span, &key.name, true).map_err(|problem| self.problems.push(problem)).is_ok();
             let sound = named && !self.outcome.failed(&format!("{section}/{}", key.name));
@@ -68,8 +86,8 @@ impl Loader<'_> {
             for ((key, _), value) in sweep.iter().zip(&values) {
                 parameters.insert(key.name.clone(), value.to_json());
             }
-            let builder = self.parse(kind, parameters, node)?;
-            let config = match builder.config(self.base).and_then(|config| config.check().map(|()| config)) {
+            let builder = self.parse(kind, parameters.clone(), node)?;
+            let config = match self.config(builder.as_ref()) {
                 Ok(config) => config,
                 Err(error) => {
                     let span = swept_at(&error, &sweep, &values).unwrap_or_else(|| locate(&error, node, "kind", self.base));
@@ -77,7 +95,8 @@ impl Loader<'_> {
                     continue;
                 }
             };
-            variants.push(Variant { values: values.iter().map(|value| value.to_json()).collect(), builder, config });
+            let values = values.iter().map(|value| value.to_json()).collect();
+            variants.push(Variant { values, parameters: parameters.into(), builder, config });
         }
         if variants.len() < combinations(&sweep).count() {
             return None;
@@ -95,10 +114,23 @@ impl Loader<'_> {
 
     fn check_sweep(&mut self, name: &str, node: &Node, sweep: &[Sweep]) -> Option<()> {
         let count = sweep.iter().fold(1_usize, |count, (_, values)| count.saturating_mul(values.len()));
+        self.variants = self.variants.saturating_add(count);
         if count > MOST_VARIANTS {
             let span = node.entry("sweep").map_or(node.span, |(key, _)| key.span);
             let message = format!("the sweep of model `{name}` makes {count} models, and {MOST_VARIANTS} is the most");
             self.problems.push(Diagnostic::new(span, message).help("every combination of the values is one model"));
+            return None;
+        }
+        if self.variants > MOST_VARIANTS {
+            // Reported once, for the model with which there are too many.
+            if self.variants - count <= MOST_VARIANTS {
+                let span = node.entry("sweep").map_or(node.span, |(key, _)| key.span);
+                let message = format!(
+                    "the sweeps of all models up to this one make {} models, and {MOST_VARIANTS} is the most",
+                    self.variants
+                );
+                self.problems.push(Diagnostic::new(span, message).help("every combination of the values is one model"));
+            }
             return None;
         }
         let before = self.problems.len();
@@ -117,16 +149,34 @@ impl Loader<'_> {
         (self.problems.len() == before).then_some(())
     }
 
-    fn input(&mut self, name: &str, node: &Node) -> Option<Input> {
-        let kind_name = node.get("kind")?.as_str()?;
-        let kind = Kind::find(self.registries.inputs, kind_name)?;
-        let builder = self.parse(kind, parameters(node, &["kind"]), node)?;
-        match builder.shape(self.base) {
-            Ok(shape) => Some(Input { kind: kind_name.to_string(), builder, shape }),
-            Err(error) => {
-                let span = locate(&error, node, "kind", self.base);
-                self.problems.push(Diagnostic::new(span, format!("input `{name}`: {}", words(&error))));
-                None
+    /// The configuration of a model, and what the files hold that it was read from.
+    fn config(&mut self, builder: &dyn ModelKind) -> Result<ModelConfig> {
+        let base = self.base;
+        let read = || builder.config(base).and_then(|config| config.check().map(|()| config));
+        let first = read()?;
+        // A model that does not fit into memory is refused; its file is not worth reading.
+        if weight_bytes::<f32>(&first) >= self.limit { Ok(first) } else { self.settled(builder.files(), read) }
+    }
+
+    /// What is read from files, with what they hold taken down: looked at first, since one that is not of its kind may have no end
+    /// worth waiting for; what counts is what is read from then on.
+    pub fn settled<T>(&mut self, files: Vec<PathBuf>, read: impl Fn() -> Result<T>) -> Result<T> {
+        let first = read()?;
+        if files.is_empty() {
+            return Ok(first);
+        }
+        self.digest(files);
+        read()
+    }
+
+    /// Takes down what files hold before what counts is read from them, so that a change from then on is noticed. One that cannot
+    /// be read is reported by whoever needs it.
+    fn digest(&mut self, files: Vec<PathBuf>) {
+        for file in files {
+            if !self.digests.contains_key(&file)
+                && let Ok(digest) = digest(&self.base.join(&file))
+            {
+                self.digests.insert(file, digest);
             }
         }
     }
@@ -204,6 +254,10 @@ pub fn check_name(span: Span, name: &str, hyphens: bool) -> Result<(), Diagnosti
     const LONGEST: usize = 100;
     if name.len() > LONGEST {
         return Err(Diagnostic::new(span, format!("this name is longer than {LONGEST} characters")));
+    }
+    if super::folder::is_reserved(name) {
+        let problem = Diagnostic::new(span, format!("`{name}` cannot be a name: some systems take it for a device"));
+        return Err(problem.help("names end in file names"));
     }
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || (hyphens && c == '-');
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');

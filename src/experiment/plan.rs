@@ -1,8 +1,15 @@
 //! What a run will cost, from the sizes alone.
 
 use super::{Cell, Experiment, Input, MeasureCell, Model};
-use crate::model::ModelConfig;
+use crate::figure;
+use crate::input::InputShape;
+use crate::model::build::weight_bytes;
+use indexmap::IndexMap;
 use polars::prelude::{DataType, Schema};
+
+/// How often a table is in memory at most, in part or in whole, when it is sorted and written: as it was measured, sorted, and as CSV
+/// and Parquet. A run with a table of 2040000 rows and little else takes 0.98 of what comes of this.
+const COPIES_OF_TABLES: usize = 4;
 
 /// The estimated cost of an experiment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,7 +18,12 @@ pub struct Plan {
     pub models: Vec<ModelPlan>,
     /// One entry for each cell; empty for those that measure nothing.
     pub cells: Vec<CellPlan>,
-    /// Bytes of all measured tables and of the largest cell at work: what the run needs at least.
+    /// Bytes of all tables: those that are measured, sorted and written, and what is derived from them.
+    pub tables_bytes: usize,
+    /// Bytes of the bitmaps of the figures that are drawn at the same time.
+    pub drawing_bytes: usize,
+    /// Bytes that the run needs at its peak beside the program itself: for its tables and the largest cell at work, or for sorting
+    /// and writing the tables, or for them and the figures.
     pub peak_bytes: usize,
 }
 
@@ -43,14 +55,20 @@ impl Experiment {
         let models: Vec<ModelPlan> = self.models.iter().map(|(name, model)| model_plan(name, model)).collect();
         let cells: Vec<CellPlan> = self.cells.iter().map(|cell| self.cell_plan(cell)).collect();
         let tables = cells.iter().fold(0, |sum: usize, cell| sum.saturating_add(cell.table_bytes));
+        let tables_bytes = tables.saturating_mul(COPIES_OF_TABLES);
         let working = cells.iter().map(|cell| cell.working_bytes).max().unwrap_or_default();
-        Plan { models, cells, peak_bytes: tables.saturating_add(working) }
+        let figures = self.cells.iter().filter(|cell| matches!(cell, Cell::Figure(_))).count();
+        let drawing_bytes = figures.min(rayon::current_num_threads()).saturating_mul(figure::DRAWING_BYTES);
+        // One after the other: tables grow while models are measured, are sorted and written, and lie there while figures are drawn.
+        let peak_bytes = tables_bytes.max(tables.saturating_add(working.max(drawing_bytes)));
+        Plan { models, cells, tables_bytes, drawing_bytes, peak_bytes }
     }
 
     fn cell_plan(&self, cell: &Cell) -> CellPlan {
         let Cell::Measure(cell) = cell else { return CellPlan::default() };
-        let input = cell.input.as_ref().and_then(|name| self.inputs.get(name));
-        measure_plan(cell, cell.models.iter().filter_map(|name| self.models.get(name)), input)
+        let named = cell.input.iter().chain(cell.other_inputs.values());
+        let inputs: IndexMap<&str, &Input> = named.flat_map(|name| self.made_of(name)).collect();
+        measure_plan(cell, cell.models.iter().filter_map(|name| self.models.get(name)), &inputs)
     }
 }
 
@@ -59,12 +77,13 @@ pub fn model_plan(name: &str, model: &Model) -> ModelPlan {
     ModelPlan {
         name: name.to_string(),
         instances: model.variants.len().saturating_mul(model.replicates),
-        bytes: model.variants.iter().map(|variant| weight_bytes(&variant.config)).max().unwrap_or_default(),
+        bytes: model.variants.iter().map(|variant| weight_bytes::<f32>(&variant.config)).max().unwrap_or_default(),
     }
 }
 
-fn measure_plan<'a>(cell: &MeasureCell, models: impl Iterator<Item = &'a Model>, input: Option<&Input>) -> CellPlan {
-    let shape = input.map(|input| &input.shape);
+/// The cost of measuring these models. `inputs` has all that the cell reads, and what these are made of.
+fn measure_plan<'a>(cell: &MeasureCell, models: impl Iterator<Item = &'a Model>, inputs: &IndexMap<&str, &Input>) -> CellPlan {
+    let shape = cell.input.as_ref().and_then(|name| inputs.get(name.as_str())).map(|input| &input.shape);
     let mut plan = CellPlan::default();
     let mut building = 0;
     let mut instances = 0usize;
@@ -73,21 +92,22 @@ fn measure_plan<'a>(cell: &MeasureCell, models: impl Iterator<Item = &'a Model>,
         for variant in &model.variants {
             let cost = cell.measure.cost(&variant.config, shape);
             plan.rows = plan.rows.saturating_add(cost.rows.saturating_mul(model.replicates));
-            plan.working_bytes = plan.working_bytes.max(cost.bytes.saturating_add(weight_bytes(&variant.config)));
-            building = input.map_or(0, |input| input.builder.building_bytes(variant.config.d_vocab)).max(building);
+            // A model is built first, and then measured.
+            let making = variant.builder.building_bytes(&variant.config);
+            let weights = weight_bytes::<f32>(&variant.config);
+            plan.working_bytes = plan.working_bytes.max(making.max(cost.bytes).saturating_add(weights));
+            let to_build = inputs.values().map(|input| input.builder.building_bytes(variant.config.d_vocab));
+            building = to_build.max().unwrap_or_default().max(building);
         }
     }
-    // As many models are measured at once as there are threads; they share the tokens, which are made one vocabulary at a time.
-    let tokens = shape.map_or(0, |s| s.sequences.saturating_mul(s.length).saturating_mul(size_of::<u32>()));
+    // As many models are measured at once as there are threads; they share the tokens, which are made one input and vocabulary at
+    // a time.
+    let of_input = |s: InputShape| s.sequences.saturating_mul(s.length).saturating_mul(size_of::<u32>());
+    let tokens = inputs.values().fold(0, |sum: usize, input| sum.saturating_add(of_input(input.shape)));
     plan.working_bytes = plan.working_bytes.saturating_mul(instances.min(rayon::current_num_threads()));
     plan.working_bytes = plan.working_bytes.saturating_add(tokens).saturating_add(building);
     plan.table_bytes = plan.rows.saturating_mul(row_bytes(&cell.schema));
     plan
-}
-
-/// Bytes of a model's weights; the largest number there is if it is beyond counting.
-pub fn weight_bytes(config: &ModelConfig) -> usize {
-    usize::try_from(config.n_params()).unwrap_or(usize::MAX).saturating_mul(size_of::<f32>())
 }
 
 /// Bytes of a row in memory: a string is a view of 16 bytes.
@@ -104,11 +124,44 @@ fn row_bytes(columns: &Schema) -> usize {
         .sum()
 }
 
-/// The memory that is free on this machine, where the system says.
+/// The memory that is free on this machine for this process, with what it has already, where the system says.
 pub fn available_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    system_number("/proc/meminfo", "MemAvailable:")?.checked_add(program_bytes())
+}
+
+/// Bytes that the process has in memory: before a run, the program itself, of which the executable's pages are the largest part.
+/// Nothing where the system does not tell.
+pub fn program_bytes() -> usize {
+    system_number("/proc/self/status", "VmRSS:").unwrap_or_default()
+}
+
+/// Bytes in a file of the kernel's that has lines like `VmRSS:  1024 kB`.
+pub(super) fn system_number(file: &str, name: &str) -> Option<usize> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// A size as people write it: `2GiB`, `500 MB`, `1.5G`, `3000000`. `K`, `M`, `G` and `T` alone are multiples of 1024, as `KiB` is.
+///
+/// # Errors
+/// In words, what a size looks like.
+pub fn parse_bytes(text: &str) -> Result<usize, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = (text[..digits].parse::<f64>(), text[digits..].trim().to_ascii_lowercase());
+    let factor = match unit.as_str() {
+        "" | "b" => Some(1.0),
+        _ => ["k", "m", "g", "t"].iter().zip(1..).find_map(|(letter, power)| match unit.strip_prefix(letter)? {
+            "" | "ib" => Some(1024f64.powi(power)),
+            "b" => Some(1000f64.powi(power)),
+            _ => None,
+        }),
+    };
+    match (number, factor) {
+        (Ok(number), Some(factor)) if number > 0.0 && number * factor < usize::MAX as f64 => Ok((number * factor) as usize),
+        _ => Err("write a size as in 2GiB, 500M or 1.5G".to_string()),
+    }
 }
 
 /// `1.5 GiB`.
@@ -137,6 +190,27 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes((1 << 20) - 1), "1.0 MiB");
         assert_eq!(bytes(usize::MAX), "more than 16 EiB");
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("3000000", 3_000_000),
+            ("2GiB", 2 << 30),
+            ("2g", 2 << 30),
+            (" 1.5 G ", 3 << 29),
+            ("500M", 500 << 20),
+            ("500MB", 500_000_000),
+            ("1KB", 1000),
+            ("7k", 7 << 10),
+            ("1T", 1 << 40),
+            ("12b", 12),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(expected), "{text:?}");
+        }
+        for text in ["", "G", "-1G", "0", "1e9", "2 gigs", "2GiBs", "1.2.3M", "99999999999T", "NaN", "inf"] {
+            assert!(parse_bytes(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -1,55 +1,89 @@
-use super::run::Progress;
-use crate::figure::{Drawing, FIGURES};
+use super::ingredients::parameters_key;
+use super::run::{Count, Progress, Silent};
+use super::run_tables::key_of_tables;
+use crate::figure::{Drawing, FIGURES, Figure, Style};
 use crate::kind::Kind;
 use crate::query::{self, Tables};
 use crate::report::{Block, Report, number, render};
-use crate::store::{Artifact, CellRecord, Manifest, Staging, read_parquet};
+use crate::store::{Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, Staging, Stored, is_results, parquet_table};
 use crate::{Error, Result};
 use indexmap::IndexSet;
 use rayon::prelude::*;
 use serde_json::Value;
+use std::fs;
 use std::path::Path;
-use std::{fs, io};
 
 /// Derived tables with more rows are folded away in the report, as measured ones are.
 const LONGEST_SHOWN: usize = 16;
 
-/// Figures and report, ready to be written.
-#[derive(Debug)]
-pub struct Presented {
-    /// Path within the results folder, and content.
-    files: Vec<(String, Vec<u8>)>,
-}
-
-impl Presented {
-    /// Writes the files, and their hashes into the manifest.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn write(&self, manifest: &mut Manifest, staging: &Staging) -> Result<()> {
-        self.files.iter().try_for_each(|(path, bytes)| staging.write(path, bytes))?;
-        manifest.artifacts = self.files.iter().map(|(path, bytes)| Artifact::new(path, bytes)).collect();
-        Ok(())
-    }
-}
-
-/// Draws all figures and the report from what a run computed: its manifest and its tables. Nothing is computed but the queries of
-/// the figures.
+/// Draws all figures and the report from what a run computed, its manifest and its tables, and writes them, with their hashes into
+/// the manifest. Nothing is computed but the queries of the figures. Answers with how many figures were not drawn, since they were in
+/// the cache.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn.
-pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dyn Progress) -> Result<Presented> {
-    let figures: Vec<_> = manifest.cells.iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).collect();
+/// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn; [`Error::Io`].
+pub(super) fn present(
+    manifest: &mut Manifest,
+    tables: &Tables,
+    source: &str,
+    (cache, staging): (Option<&Cache>, &Staging),
+    progress: &dyn Progress,
+) -> Result<Count> {
+    let drawn = drawings(manifest, tables, &Style::default(), cache, progress)?;
+    let mut reused = Count::default();
+    drawn.iter().for_each(|(_, _, was_there)| reused.add(*was_there));
+    let drawings: Vec<_> = drawn.into_iter().map(|(path, drawing, _)| (path, drawing)).collect();
+    let report = report(manifest, tables, source, &drawings)?;
+    let mut artifacts = Vec::new();
+    let mut write = |path: String, bytes: &[u8]| {
+        artifacts.push(Artifact::new(&path, bytes));
+        staging.write(&path, bytes)
+    };
+    for (path, drawing) in &drawings {
+        write(format!("{path}.svg"), drawing.svg.as_bytes())?;
+        write(format!("{path}.png"), &drawing.png)?;
+    }
+    write("report.html".to_string(), report.as_bytes())?;
+    manifest.artifacts = artifacts;
+    Ok(reused)
+}
+
+fn kept_drawing(cache: &Cache, key: &Key) -> Option<Drawing> {
+    let [svg, png] = <[Vec<u8>; 2]>::try_from(cache.get(key)?).ok()?;
+    Some(Drawing { svg: String::from_utf8(svg).ok()?, png })
+}
+
+/// All figures, each with its path without the ending, and whether it was in the cache.
+fn drawings(
+    manifest: &Manifest,
+    tables: &Tables,
+    style: &Style,
+    cache: Option<&Cache>,
+    progress: &dyn Progress,
+) -> Result<Vec<(String, Drawing, bool)>> {
+    let figures: Vec<_> = manifest.figures().collect();
     progress.phase("drawing", figures.len());
-    let drawings: Vec<(String, Drawing)> = figures
+    figures
         .par_iter()
         .enumerate()
-        .map(|(index, cell)| {
-            let CellRecord::Figure { figure, name, title, of, parameters, .. } = cell else {
-                unreachable!("only figures are drawn")
-            };
+        .map(|(index, &FigureRecord { kind, name, title, of, parameters })| {
             let number = index + 1;
-            let drawing = draw(figure, title, of, parameters, tables).map_err(|error| {
+            let parameters = style.sized(parameters.clone());
+            let mut reused = false;
+            let drawing = parsed(kind, &parameters).and_then(|figure| {
+                let key = parameters_key(Key::new("figure").text(kind).text(title), &parameters, &(&figure, style));
+                let key = key_of_tables(key, of, manifest.tables.iter());
+                if let Some(kept) = cache.and_then(|cache| kept_drawing(cache, &key)) {
+                    reused = true;
+                    return Ok(kept);
+                }
+                let drawing = figure.draw_as(&query::data(of, tables)?, title, style)?;
+                if let Some(cache) = cache {
+                    cache.put(&key, &[drawing.svg.as_bytes(), &drawing.png]);
+                }
+                Ok(drawing)
+            });
+            let drawing = drawing.map_err(|error| {
                 let reason = match error {
                     Error::Figure(reason) => reason,
                     other => other.to_string(),
@@ -57,24 +91,14 @@ pub fn present(manifest: &Manifest, tables: &Tables, source: &str, progress: &dy
                 Error::invalid(format!("figure {number} ({name}) cannot be drawn: {reason}"))
             })?;
             progress.step(name);
-            Ok((format!("figures/{number:02}-{name}"), drawing))
+            Ok((format!("figures/{number:02}-{name}"), drawing, reused))
         })
-        .collect::<Result<_>>()?;
-
-    let report = report(manifest, tables, source, &drawings)?;
-    let mut files = Vec::new();
-    for (path, drawing) in drawings {
-        files.push((format!("{path}.svg"), drawing.svg.into_bytes()));
-        files.push((format!("{path}.png"), drawing.png));
-    }
-    files.push(("report.html".to_string(), report.into_bytes()));
-    Ok(Presented { files })
+        .collect()
 }
 
-fn draw(figure: &str, title: &str, of: &str, parameters: &Value, tables: &Tables) -> Result<Drawing> {
+fn parsed(figure: &str, parameters: &Value) -> Result<Box<dyn Figure>> {
     let kind = Kind::find(FIGURES, figure).ok_or_else(|| Error::Figure(format!("there is no figure `{figure}`")))?;
-    let figure = (kind.parse)(parameters.clone()).map_err(|error| Error::Figure(error.to_string()))?;
-    figure.draw(&query::data(of, tables)?, title)
+    (kind.parse)(parameters.clone()).map_err(|error| Error::Figure(error.to_string()))
 }
 
 fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(String, Drawing)]) -> Result<String> {
@@ -83,9 +107,10 @@ fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(Strin
     for cell in &manifest.cells {
         blocks.push(match cell {
             CellRecord::Text { markdown } => Block::Text { markdown },
-            CellRecord::Measure { table, measure, models, input } => {
+            CellRecord::Measure { table, measure, models, input, other_inputs } => {
                 let input = input.as_ref().map_or(String::new(), |input| format!(" on {input}"));
-                let caption = format!("{measure} of {}{input}", models.join(", "));
+                let others: String = other_inputs.iter().map(|(parameter, name)| format!(", {parameter}: {name}")).collect();
+                let caption = format!("{measure} of {}{input}{others}", models.join(", "));
                 table_block(table, caption, None, tables)?
             }
             CellRecord::Query { table, sql } => table_block(table, String::new(), Some(sql), tables)?,
@@ -177,32 +202,18 @@ fn shown(value: &Value) -> String {
 /// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
 /// then.
 pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
-    // `.` and `..` have no name beside which the new folder could be written.
-    let folder = &fs::canonicalize(folder).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::file(folder, "is not there; `run` makes it"),
-        _ => Error::io(folder)(error),
-    })?;
-    let mut manifest = Manifest::read(folder)?;
-    let source = stored(folder, "experiment.yaml")?;
-    let mut tables = Tables::new();
-    let staging = Staging::new(folder)?;
-    for (name, record) in &manifest.tables {
-        for (end, hash) in [("csv", &record.csv), ("parquet", &record.parquet)] {
-            let path = format!("tables/{name}.{end}");
-            let bytes = stored(folder, &path)?;
-            if blake3::hash(&bytes).to_hex().as_str() != hash {
-                return Err(Error::file(folder.join(path), "is not what the run wrote; `run` makes it anew"));
-            }
-            staging.write(&path, &bytes)?;
-        }
-        tables.insert(name.clone(), read_parquet(&folder.join(format!("tables/{name}.parquet")))?);
-    }
-    let presented = present(&manifest, &tables, &String::from_utf8_lossy(&source), progress)?;
-    presented.write(&mut manifest, &staging)?;
+    // What is no results folder is said before anything is made beside it, and all is read anew when nobody else writes there.
+    let folder = &Stored::open(folder)?.folder;
+    let staging = Staging::new(folder, &|| progress.waiting(folder))?;
+    let stored = Stored::open(folder)?;
+    let mut manifest = stored.manifest.clone();
+    let source = stored.read("experiment.yaml")?;
+    let tables = copied_tables(&stored, &staging)?;
+    present(&mut manifest, &tables, &String::from_utf8_lossy(&source), (None, &staging), progress)?;
     staging.write("experiment.yaml", &source)?;
     // Results that were kept without it, in a repository say, are drawn all the same.
-    if folder.join("run.json").exists() {
-        staging.write("run.json", &stored(folder, "run.json")?)?;
+    if stored.folder.join("run.json").exists() {
+        staging.write("run.json", &stored.read("run.json")?)?;
     }
     staging.write("manifest.json", manifest.to_json().as_bytes())?;
     staging.publish()?;
@@ -210,13 +221,45 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// A file of a results folder.
-fn stored(folder: &Path, path: &str) -> Result<Vec<u8>> {
-    let path = folder.join(path);
-    fs::read(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::file(&path, "is missing; `run` makes it anew"),
-        _ => Error::io(&path)(error),
-    })
+/// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
+/// they are. Answers with the number of figures.
+///
+/// # Errors
+/// Those of [`redraw`]; [`Error::File`] if results of a run lie at `target`, whose manifest would no longer be true.
+pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
+    let stored = Stored::open(folder)?;
+    if is_results(target) {
+        let text = "holds results of a run, and other figures would make its manifest untrue; choose another folder";
+        return Err(Error::file(target, text));
+    }
+    let mut tables = Tables::new();
+    for name in stored.manifest.tables.keys() {
+        tables.insert(name.clone(), stored.table(name)?);
+    }
+    let drawings = drawings(&stored.manifest, &tables, style, None, &Silent)?;
+    fs::create_dir_all(target).map_err(Error::io(target))?;
+    for (path, drawing, _) in &drawings {
+        let name = path.trim_start_matches("figures/");
+        for (end, bytes) in [("svg", drawing.svg.as_bytes()), ("png", &drawing.png)] {
+            let path = target.join(format!("{name}.{end}"));
+            fs::write(&path, bytes).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(drawings.len())
+}
+
+/// All tables of a results folder, whose files are copied on the way.
+fn copied_tables(stored: &Stored, staging: &Staging) -> Result<Tables> {
+    let mut tables = Tables::new();
+    for (name, record) in &stored.manifest.tables {
+        let csv = format!("tables/{name}.csv");
+        staging.write(&csv, &stored.checked(&csv, &record.csv)?)?;
+        let parquet = format!("tables/{name}.parquet");
+        let bytes = stored.checked(&parquet, &record.parquet)?;
+        staging.write(&parquet, &bytes)?;
+        tables.insert(name.clone(), parquet_table(bytes, &stored.folder.join(&parquet))?);
+    }
+    Ok(tables)
 }
 
 #[cfg(test)]

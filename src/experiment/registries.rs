@@ -27,6 +27,17 @@ impl Registries<'static> {
     }
 }
 
+impl Registries<'_> {
+    /// Whether these are all kinds of this crate and no other.
+    pub(super) fn is_standard(&self) -> bool {
+        let standard = Registries::standard();
+        std::ptr::eq(self.models, standard.models)
+            && std::ptr::eq(self.inputs, standard.inputs)
+            && std::ptr::eq(self.measures, standard.measures)
+            && std::ptr::eq(self.figures, standard.figures)
+    }
+}
+
 impl fmt::Debug for Registries<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registries")

@@ -1,22 +1,16 @@
+use super::Experiment;
+use super::plan::system_number;
 use super::present::present;
-use super::tables::{MODEL, REPLICATE};
-use super::{Cell, Experiment, FigureCell, Input, Instance, MeasureCell};
-use crate::input::{InputContext, TokenBatch};
-use crate::measure::Subject;
-use crate::model::Transformer;
-use crate::model::build::BuildContext;
-use crate::query::{self, Tables};
-use crate::store::{CellRecord, Manifest, ModelRecord, Staging, TableRecord, check_target, to_csv, to_parquet};
-use crate::stream::Stream;
-use crate::{Error, Result};
-use indexmap::IndexMap;
-use polars::prelude::{AnyValue, Column, DataFrame, DataType, Scalar, Schema, SortMultipleOptions};
-use rayon::prelude::*;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use super::run_tables::RunTables;
+use super::{Instance, asking, measuring, up_to_date};
+use crate::Result;
+use crate::names::counted;
+use crate::store::{Cache, Manifest, ModelRecord, Staging};
+use serde::Serialize;
+use serde_json::json;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Instant, SystemTime};
 
 /// Hears how far a run is.
@@ -27,6 +21,12 @@ pub trait Progress: Sync {
     fn step(&self, name: &str);
     /// The last phase is over.
     fn finish(&self);
+    /// Some of the run was there already.
+    fn reused(&self, reused: &Reused);
+    /// There is nothing to do.
+    fn up_to_date(&self);
+    /// Another process writes the results in this folder; the run goes on when it has ended.
+    fn waiting(&self, folder: &Path);
 }
 
 /// Tells nobody.
@@ -37,6 +37,88 @@ impl Progress for Silent {
     fn phase(&self, _: &str, _: usize) {}
     fn step(&self, _: &str) {}
     fn finish(&self) {}
+    fn reused(&self, _: &Reused) {}
+    fn up_to_date(&self) {}
+    fn waiting(&self, _: &Path) {}
+}
+
+/// How an experiment is run.
+#[derive(Clone, Copy)]
+pub struct RunOptions<'a> {
+    /// What earlier runs have computed, and where what this one computes is kept. Without it everything is computed.
+    ///
+    /// It knows this crate's sources, not those of another crate that adds kinds of model, input, measure or figure: such a crate
+    /// needs a folder of its own for the cache, and another one when the kinds change.
+    pub cache: Option<&'a Cache>,
+    /// Hears how far the run is.
+    pub progress: &'a dyn Progress,
+}
+
+impl Default for RunOptions<'_> {
+    /// No cache, and nobody is told.
+    fn default() -> Self {
+        Self { cache: None, progress: &Silent }
+    }
+}
+
+/// How many of all are not computed anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Taken from the cache.
+    pub reused: usize,
+    /// All.
+    pub all: usize,
+}
+
+impl Count {
+    /// Counts one more.
+    pub(super) fn add(&mut self, reused: bool) {
+        self.reused += usize::from(reused);
+        self.all += 1;
+    }
+}
+
+/// What of a run was in the cache. Shown as `13 of 14 measurements, 8 of 8 queries, …`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reused {
+    /// Measures of a model: a cell has as many as it measures models.
+    pub measurements: Count,
+    /// Derived tables.
+    pub queries: Count,
+    /// Claims.
+    pub claims: Count,
+    /// Figures.
+    pub figures: Count,
+}
+
+impl Reused {
+    /// Whether anything was.
+    pub fn any(&self) -> bool {
+        self.counts().iter().any(|(count, _)| count.reused > 0)
+    }
+
+    fn counts(&self) -> [(Count, &'static str); 4] {
+        [(self.measurements, "measurement"), (self.queries, "query"), (self.claims, "claim"), (self.figures, "figure")]
+    }
+}
+
+impl fmt::Display for Reused {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let words = |(Count { reused, all }, name): (Count, &str)| format!("{reused} of {}", counted(all, name));
+        let there = self.counts().into_iter().filter(|(count, _)| count.all > 0);
+        f.write_str(&there.map(words).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The results folder.
+    pub folder: PathBuf,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// What was not computed anew.
+    pub reused: Reused,
 }
 
 impl Instance<'_> {
@@ -54,42 +136,24 @@ impl Instance<'_> {
     }
 }
 
-/// Inputs already drawn, by name and vocabulary.
-struct Inputs<'a> {
-    experiment: &'a Experiment,
-    drawn: Mutex<HashMap<(&'a str, usize), std::sync::Arc<TokenBatch>>>,
-}
-
-impl<'a> Inputs<'a> {
-    fn get(&self, name: &'a str, d_vocab: usize) -> Result<std::sync::Arc<TokenBatch>> {
-        let mut drawn = self.drawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(batch) = drawn.get(&(name, d_vocab)) {
-            return Ok(batch.clone());
-        }
-        let Input { builder, .. } = &self.experiment.inputs[name];
-        let stream = Stream::new(self.experiment.seed).child("inputs").child(name);
-        let batch = builder.build(&InputContext { base: self.experiment.base(), stream, d_vocab })?;
-        let batch = std::sync::Arc::new(batch);
-        drawn.insert((name, d_vocab), batch.clone());
-        Ok(batch)
-    }
-}
-
 /// Runs an experiment and writes its results to `out/<stem of the file>`: whole, or not at all.
 ///
-/// Returns the results folder and the manifest.
+/// What `options.cache` has is not computed again: the results are the same. If another process runs the same experiment into the
+/// same folder, this one waits for it.
 ///
 /// # Errors
 /// What the models, the measures and the file system say; nothing is written then, and the last results stay.
-pub fn run(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Result<(PathBuf, Manifest)> {
+pub fn run(experiment: &Experiment, out: &Path, options: &RunOptions) -> Result<Finished> {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let clock = Instant::now();
+    let RunOptions { cache, progress } = *options;
     let target = out.join(experiment.path.file_stem().unwrap_or_default());
-    check_target(&target)?;
-
-    let measured = measure(experiment, progress)?;
+    let staging = Staging::new(&target, &|| progress.waiting(&target))?;
+    let mut reused = Reused::default();
+    let mut tables = RunTables::default();
+    let measured = measuring::measure(experiment, &staging, options, &mut reused)?;
     let measuring = clock.elapsed();
-    let (tables, cells) = derive(experiment, measured, progress)?;
+    let cells = asking::derive(experiment, measured, (&mut tables, &staging), options, &mut reused)?;
 
     let mut manifest = Manifest {
         program: format!("attn-circuits {}", env!("CARGO_PKG_VERSION")),
@@ -102,206 +166,184 @@ pub fn run(experiment: &Experiment, out: &Path, progress: &dyn Progress) -> Resu
         models: experiment.instances().map(|instance| instance.record(experiment.seed)).collect(),
         parameters: experiment.resolved.clone(),
         cells,
-        tables: IndexMap::new(),
+        tables: tables.records(),
         artifacts: Vec::new(),
     };
-    let presented = present(&manifest, &tables, &experiment.source, progress)?;
-    let staging = Staging::new(&target)?;
-    manifest.tables = write_tables(&tables, &staging)?;
-    presented.write(&mut manifest, &staging)?;
+    reused.figures = present(&mut manifest, &tables.all(), &experiment.source, (cache, &staging), progress)?;
     staging.write("experiment.yaml", experiment.source.as_bytes())?;
-    staging.write("manifest.json", manifest.to_json().as_bytes())?;
+    let manifest_text = manifest.to_json();
+    staging.write("manifest.json", manifest_text.as_bytes())?;
     let about_this_run = json!({
         "started_unix_seconds": started,
         "wall_seconds": clock.elapsed().as_secs_f64(),
         "measuring_seconds": measuring.as_secs_f64(),
         "threads": rayon::current_num_threads(),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": system_number("/proc/self/status", "VmHWM:"),
         "host": host(),
         "platform": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        "reused": reused,
     });
     staging.write("run.json", format!("{about_this_run:#}\n").as_bytes())?;
+    experiment.check_unchanged(experiment.digests.keys())?;
     staging.publish()?;
+    if let Some(cache) = cache {
+        up_to_date::remember(experiment, &manifest_text, cache);
+    }
     progress.finish();
-    Ok((target, manifest))
-}
-
-/// Computes every measure cell; models are built once, measured by all cells that name them, and dropped.
-fn measure(experiment: &Experiment, progress: &dyn Progress) -> Result<HashMap<usize, DataFrame>> {
-    let cells: Vec<(usize, &MeasureCell)> = experiment
-        .cells
-        .iter()
-        .enumerate()
-        .filter_map(|(index, cell)| match cell {
-            Cell::Measure(cell) => Some((index, cell)),
-            _ => None,
-        })
-        .collect();
-    let uses = |instance: &Instance, cell: &MeasureCell| cell.models.iter().any(|name| name == instance.name);
-    let instances: Vec<_> =
-        experiment.instances().filter(|instance| cells.iter().any(|(_, cell)| uses(instance, cell))).collect();
-    let steps = instances.iter().map(|i| cells.iter().filter(|(_, cell)| uses(i, cell)).count()).sum();
-    progress.phase("measuring", steps);
-
-    let inputs = Inputs { experiment, drawn: Mutex::default() };
-    let of_instance = |instance: &Instance| -> Result<Vec<(usize, DataFrame)>> {
-        let stream = instance.stream(experiment.seed);
-        let model = instance.variant.builder.build(&BuildContext { base: experiment.base(), stream })?;
-        let mut tables = Vec::new();
-        for (index, cell) in cells.iter().filter(|(_, cell)| uses(instance, cell)) {
-            tables.push((*index, measure_one((instance, experiment.seed), cell, &model, &inputs)?));
-            progress.step(&format!("{} of {}", cell.name, instance.name));
-        }
-        Ok(tables)
-    };
-    let parts: Vec<_> = instances.par_iter().map(of_instance).collect::<Result<_>>()?;
-
-    let mut stacked: HashMap<usize, DataFrame> = HashMap::new();
-    for (index, part) in parts.into_iter().flatten() {
-        match stacked.get_mut(&index) {
-            Some(table) => drop(table.vstack_mut(&part)?),
-            None => drop(stacked.insert(index, part)),
-        }
+    if reused.any() {
+        progress.reused(&reused);
     }
-    for (index, cell) in &cells {
-        let table = stacked.remove(index).unwrap_or_else(|| DataFrame::empty_with_schema(&cell.schema));
-        let keys: Vec<String> = key_names(&cell.schema).map(ToString::to_string).collect();
-        // Measures sort their own rows, so a stable sort by the keys in front sorts the table.
-        let order = SortMultipleOptions::default().with_nulls_last(false).with_maintain_order(true);
-        stacked.insert(*index, table.sort(keys, order)?.align_chunks_par().clone());
-    }
-    Ok(stacked)
+    Ok(Finished { folder: target, manifest, reused })
 }
 
-/// The key columns of a table: all up to `replicate`.
-fn key_names(schema: &Schema) -> impl Iterator<Item = &str> {
-    let last = schema.index_of(REPLICATE).unwrap_or(0);
-    schema.iter_names().take(last + 1).map(|name| name.as_str())
-}
-
-fn measure_one<'a>(
-    (instance, seed): (&Instance, u64),
-    cell: &'a MeasureCell,
-    model: &Transformer,
-    inputs: &Inputs<'a>,
-) -> Result<DataFrame> {
-    let batch = cell.input.as_deref().map(|name| inputs.get(name, model.config().d_vocab)).transpose()?;
-    let values = cell.measure.compute(&Subject {
-        model,
-        input: batch.as_deref(),
-        origin: Some(instance.variant.builder.as_ref()),
-        stream: Stream::new(seed).child("cells").child(&cell.name),
-    })?;
-    let rows = values.height();
-    let mut columns = Vec::with_capacity(cell.schema.len());
-    for name in key_names(&cell.schema) {
-        let dtype = cell.schema.try_get(name)?.clone();
-        let value = match name {
-            MODEL => AnyValue::StringOwned(instance.name.into()),
-            REPLICATE => AnyValue::Int64(instance.replicate as i64),
-            swept => swept_value(instance.swept(swept), &dtype),
-        };
-        columns.push(Column::new_scalar(name.into(), Scalar::new(dtype, value), rows));
-    }
-    columns.extend(values.into_columns());
-    let table = DataFrame::new(rows, columns)?;
-    if table.schema().as_ref() != &cell.schema {
-        let text = format!("measure {} made columns {:?}, not those it promised: a defect", cell.kind, table.schema());
-        return Err(Error::invalid(text));
-    }
-    Ok(table)
-}
-
-fn swept_value(value: Option<&Value>, dtype: &DataType) -> AnyValue<'static> {
-    let value = value.unwrap_or(&Value::Null);
-    match dtype {
-        DataType::Int64 => value.as_i64().map_or(AnyValue::Null, AnyValue::Int64),
-        DataType::Float64 => value.as_f64().map_or(AnyValue::Null, AnyValue::Float64),
-        DataType::Boolean => value.as_bool().map_or(AnyValue::Null, AnyValue::Boolean),
-        _ => match value {
-            Value::Null => AnyValue::Null,
-            Value::String(text) => AnyValue::StringOwned(text.as_str().into()),
-            other => AnyValue::StringOwned(other.to_string().into()),
-        },
-    }
-}
-
-/// Runs queries and claims, in order, over the tables above them.
-fn derive(
-    experiment: &Experiment,
-    mut measured: HashMap<usize, DataFrame>,
-    progress: &dyn Progress,
-) -> Result<(Tables, Vec<CellRecord>)> {
-    let steps = experiment.cells.iter().filter(|cell| matches!(cell, Cell::Query { .. } | Cell::Claim { .. })).count();
-    progress.phase("asking", steps);
-    let mut tables = Tables::new();
-    let mut records = Vec::with_capacity(experiment.cells.len());
-    for (index, cell) in experiment.cells.iter().enumerate() {
-        records.push(match cell {
-            Cell::Text(markdown) => CellRecord::Text { markdown: markdown.clone() },
-            Cell::Measure(cell) => {
-                tables.insert(cell.name.clone(), measured.remove(&index).expect("every measure cell has a table"));
-                CellRecord::Measure {
-                    table: cell.name.clone(),
-                    measure: cell.kind.clone(),
-                    models: cell.models.clone(),
-                    input: cell.input.clone(),
-                }
-            }
-            Cell::Query { sql, name, .. } => {
-                tables.insert(name.clone(), query::select(sql, &tables)?);
-                progress.step(name);
-                CellRecord::Query { table: name.clone(), sql: sql.clone() }
-            }
-            Cell::Figure(FigureCell { kind, name, of, title, caption, parameters, .. }) => CellRecord::Figure {
-                figure: kind.clone(),
-                name: name.clone(),
-                title: title.clone(),
-                caption: caption.clone(),
-                of: of.clone(),
-                parameters: parameters.clone(),
-            },
-            Cell::Claim { statement, check, decides } => {
-                let verdict = query::check(check, decides, &tables)?;
-                progress.step(statement);
-                CellRecord::Claim {
-                    statement: statement.clone(),
-                    check: check.clone(),
-                    holds: verdict.holds,
-                    numbers: verdict.numbers,
-                }
-            }
-        });
-    }
-    Ok((tables, records))
-}
-
-fn write_tables(tables: &Tables, staging: &Staging) -> Result<IndexMap<String, TableRecord>> {
-    let write = |(name, table): (&String, &DataFrame)| -> Result<(String, TableRecord)> {
-        let (csv, parquet) = (to_csv(table)?, to_parquet(table)?);
-        staging.write(&format!("tables/{name}.csv"), &csv)?;
-        staging.write(&format!("tables/{name}.parquet"), &parquet)?;
-        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
-        let columns = table.schema().iter().map(|(name, dtype)| (name.to_string(), dtype.to_string())).collect();
-        Ok((name.clone(), TableRecord { rows: table.height(), columns, csv: hash(&csv), parquet: hash(&parquet) }))
-    };
-    let tables: Vec<_> = tables.iter().collect();
-    tables.into_par_iter().map(write).collect::<Result<Vec<_>>>().map(IndexMap::from_iter)
-}
-
-fn git_revision(folder: &Path) -> Option<String> {
+/// The revision of the repository that a folder lies in, if it lies in one.
+pub(super) fn git_revision(folder: &Path) -> Option<String> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let output = Command::new("git").arg("-C").arg(folder).args(["rev-parse", "HEAD"]).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
-/// Most bytes that the process had in memory at once, where the system tells.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
 fn host() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{LoadOptions, Registries, load_str, testing};
+    use crate::input::InputContext;
+    use crate::input::{INPUTS, Recipe};
+    use crate::kind::Kind;
+    use crate::model::build::{BuildContext, MODELS, ModelKind};
+    use crate::model::{ModelConfig, Transformer};
+    use crate::stream::Stream;
+
+    /// Two models of other vocabularies read an input, one that is made of it, and one made of that.
+    const TEXT: &str = "\
+title: Contrasts
+seed: 5
+models:
+  small: { kind: random, layers: 1, heads: 1, d_model: 2, vocab: 50, context: 9 }
+  large: { kind: random, layers: 1, heads: 1, d_model: 2, vocab: 900, context: 9 }
+inputs:
+  twice: { kind: corrupted, of: once, recipe: other_tokens }
+  once: { kind: corrupted, of: clean, recipe: changed_position, position: 3 }
+  clean: { kind: repeated_tokens, sequences: 2, period: 4, repeats: 2 }
+cells:
+  - measure: contrast
+    input: clean
+    against: twice
+    reference: once
+";
+
+    #[test]
+    fn measures_read_further_inputs_drawn_for_their_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let registries =
+            Registries { models: MODELS, inputs: INPUTS, measures: testing::registries().measures, ..Registries::standard() };
+        let options = LoadOptions { registries, memory_limit: None, colour: false };
+        let experiment = load_str(TEXT, &folder.path().join("x.yaml"), &[], &options).unwrap();
+        let Finished { folder: results, manifest, .. } = run(&experiment, folder.path(), &RunOptions::default()).unwrap();
+        let record = serde_json::to_value(&manifest.cells[0]).unwrap();
+        assert_eq!(record["input"], "clean");
+        assert_eq!(record["other_inputs"], json!({ "against": "twice", "reference": "once" }));
+        let report = std::fs::read_to_string(results.join("report.html")).unwrap();
+        assert!(report.contains("contrast of small, large on clean, against: twice, reference: once"), "{report}");
+
+        let table = std::fs::read_to_string(results.join("tables/contrast.csv")).unwrap();
+        let mut expected = String::from("model,replicate,position,against,reference\n");
+        for (model, d_vocab) in [("large", 900), ("small", 50)] {
+            let stream = |name: &str| Stream::new(5).child("inputs").child(name);
+            let context = InputContext { base: Path::new(""), stream: stream("clean"), d_vocab, original: None };
+            let clean = experiment.inputs["clean"].builder.build(&context).unwrap();
+            let once = Recipe::ChangedPosition { position: Some(3) }.apply(&clean, d_vocab, &stream("once")).unwrap();
+            let twice = Recipe::OtherTokens.apply(&once, d_vocab, &stream("twice")).unwrap();
+            for (position, (against, reference)) in twice.tokens().row(0).iter().zip(once.tokens().row(0)).enumerate() {
+                expected += &format!("{model},1,{position},{against},{reference}\n");
+            }
+        }
+        assert_eq!(table, expected);
+    }
+
+    /// A model that is read from a file, which is another one when it has been read.
+    #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Restless {
+        /// Holds the seed.
+        file: PathBuf,
+        /// What the file holds afterwards, where that is something else.
+        #[serde(default)]
+        then: Option<String>,
+    }
+
+    impl crate::kind::Described for Restless {
+        const NAME: &'static str = "restless";
+        const EXAMPLE: &'static str = "m: { kind: restless, file: seed }\n";
+    }
+
+    impl ModelKind for Restless {
+        fn config(&self, _: &Path) -> Result<ModelConfig> {
+            random().config(Path::new(""))
+        }
+
+        fn build(&self, context: &BuildContext) -> Result<Transformer> {
+            let file = context.base.join(&self.file);
+            let seed = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+            self.then.iter().for_each(|text| std::fs::write(&file, text).unwrap());
+            random().build(&BuildContext { base: context.base, stream: Stream::new(seed) })
+        }
+
+        fn files(&self) -> Vec<PathBuf> {
+            vec![self.file.clone()]
+        }
+
+        fn is_random(&self) -> bool {
+            false
+        }
+    }
+
+    fn random() -> Box<dyn ModelKind> {
+        let kind = Kind::find(MODELS, "random").unwrap();
+        (kind.parse)(json!({ "layers": 2, "heads": 2, "d_model": 4, "vocab": 9, "context": 5 })).unwrap()
+    }
+
+    /// What is read must be what the key says, whenever a file changes.
+    #[test]
+    fn a_file_that_changes_during_a_run_stops_it_and_poisons_nothing() {
+        const KINDS: &[Kind<dyn ModelKind>] = &[crate::kind!(dyn ModelKind, Restless)];
+        let folder = tempfile::tempdir().unwrap();
+        let (file, out) = (folder.path().join("seed"), folder.path().join("out"));
+        let cache = Cache::new(folder.path().join("cache"), 1 << 30);
+        let options = RunOptions { cache: Some(&cache), ..RunOptions::default() };
+        let load = |then: &str| {
+            let text =
+                format!("title: X\nmodels:\n  m: {{ kind: restless, file: seed{then} }}\ncells:\n  - measure: composition\n");
+            let registries = Registries { models: KINDS, ..Registries::standard() };
+            let options = LoadOptions { registries, memory_limit: None, colour: false };
+            load_str(&text, &folder.path().join("x.yaml"), &[], &options).unwrap()
+        };
+        let table = |finished: &Finished| std::fs::read_to_string(finished.folder.join("tables/composition.csv")).unwrap();
+
+        std::fs::write(&file, "1").unwrap();
+        let first = table(&run(&load(""), &out, &RunOptions::default()).unwrap());
+        // While it is read.
+        let error = run(&load(", then: '2'"), &out, &options).unwrap_err().to_string();
+        assert!(error.contains("seed: has changed while the run was reading it"), "{error}");
+        // Between loading and running.
+        std::fs::write(&file, "1").unwrap();
+        let loaded = load("");
+        std::fs::write(&file, "2").unwrap();
+        let error = run(&loaded, &out, &options).unwrap_err().to_string();
+        assert!(error.contains("has changed"), "{error}");
+
+        std::fs::write(&file, "1").unwrap();
+        let again = run(&load(""), &out, &options).unwrap();
+        assert!(!again.reused.any() && table(&again) == first);
+        std::fs::write(&file, "2").unwrap();
+        let other = run(&load(""), &out, &options).unwrap();
+        assert!(!other.reused.any() && table(&other) != first);
+        std::fs::write(&file, "1").unwrap();
+        let back = run(&load(""), &out, &options).unwrap();
+        assert!(back.reused.any() && table(&back) == first);
+    }
 }

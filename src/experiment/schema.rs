@@ -6,15 +6,27 @@
 use super::Registries;
 use crate::kind::Kind;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// The seed of a file that gives none.
 pub const DEFAULT_SEED: u64 = 0;
+
+/// Most models and cells of a file: many more than anybody reads, and few enough that looking at each with each takes no
+/// time.
+const MOST_ENTRIES: usize = 1000;
 
 /// The dialect of the schema.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// The schema of the whole file.
-pub fn experiment_schema(registries: &Registries) -> Value {
+pub fn experiment_schema(registries: &Registries) -> Cow<'static, Value> {
+    // Putting it together takes longer than checking a file by it.
+    static STANDARD: LazyLock<Value> = LazyLock::new(|| schema_of(&Registries::standard()));
+    if registries.is_standard() { Cow::Borrowed(&STANDARD) } else { Cow::Owned(schema_of(registries)) }
+}
+
+fn schema_of(registries: &Registries) -> Value {
     let models: Vec<Value> = registries.models.iter().map(model).collect();
     let inputs: Vec<Value> = registries.inputs.iter().map(|kind| closed("kind", kind, Map::new(), &[])).collect();
     json!({
@@ -32,7 +44,7 @@ pub fn experiment_schema(registries: &Registries) -> Value {
             },
             "about": { "type": ["string", "null"], "description": "Opening prose of the report (Markdown)." },
             "models": {
-                "type": "object", "minProperties": 1,
+                "type": "object", "minProperties": 1, "maxProperties": MOST_ENTRIES,
                 "description": "The models by name: letters, digits, `_` and `-`.",
                 "propertyNames": { "pattern": "^[A-Za-z_][A-Za-z0-9_-]*$" },
                 "additionalProperties": { "oneOf": models }
@@ -44,7 +56,7 @@ pub fn experiment_schema(registries: &Registries) -> Value {
                 "additionalProperties": { "oneOf": inputs }
             },
             "cells": {
-                "type": "array", "minItems": 1,
+                "type": "array", "minItems": 1, "maxItems": MOST_ENTRIES,
                 "description": "Prose, measurements, queries, figures and claims, in order.",
                 "items": cell(registries)
             }

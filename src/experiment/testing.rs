@@ -1,14 +1,14 @@
 //! Kinds for tests: the smallest that show what the loader has to handle.
 
 use super::{Experiment, LoadOptions, Registries, load_str};
-use crate::figure::{Drawing, Figure};
+use crate::figure::{Drawing, Figure, Style};
 use crate::input::{InputContext, InputKind, InputShape, TokenBatch};
 use crate::kind::{Described, Kind};
-use crate::measure::{Cost, Measure, Subject};
+use crate::measure::{Cost, Measure, OtherInput, Subject};
 use crate::model::build::{BuildContext, ModelKind};
 use crate::model::{ModelConfig, Normalization, Positions, Transformer};
 use crate::{Error, Result, kind};
-use polars::prelude::{DataFrame, DataType, Field, Schema};
+use polars::prelude::{DataFrame, DataType, Field, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::Path;
@@ -135,6 +135,13 @@ struct Ramp {
     /// The largest token.
     #[serde(default)]
     largest: u32,
+    /// Number of sequences.
+    #[serde(default = "one")]
+    sequences: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Described for Ramp {
@@ -143,16 +150,43 @@ impl Described for Ramp {
 }
 
 impl InputKind for Ramp {
-    fn shape(&self, _: &Path) -> Result<InputShape> {
+    fn shape(&self, _: &Path, _: Option<&InputShape>) -> Result<InputShape> {
         if self.length == 13 {
             return Err(Error::parameter("length", "13 is bad luck"));
         }
         let min_vocab = self.largest as usize + 1;
-        Ok(InputShape { sequences: 1, length: self.length, repeats: None, min_vocab, max_vocab: None })
+        Ok(InputShape { sequences: self.sequences, length: self.length, repeats: None, min_vocab, max_vocab: None })
     }
 
     fn build(&self, _: &InputContext) -> Result<TokenBatch> {
         Err(Error::invalid("ramps are not built"))
+    }
+}
+
+/// What another input holds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Echo {
+    /// The other input.
+    of: String,
+}
+
+impl Described for Echo {
+    const NAME: &'static str = "echo";
+    const EXAMPLE: &'static str = "kind: echo\nof: ramp\n";
+}
+
+impl InputKind for Echo {
+    fn of(&self) -> Option<&str> {
+        Some(&self.of)
+    }
+
+    fn shape(&self, _: &Path, original: Option<&InputShape>) -> Result<InputShape> {
+        original.copied().ok_or_else(|| Error::parameter("of", "the original is needed first"))
+    }
+
+    fn build(&self, _: &InputContext) -> Result<TokenBatch> {
+        Err(Error::invalid("echoes are not built"))
     }
 }
 
@@ -229,6 +263,52 @@ impl Measure for Spectrum {
     }
 }
 
+/// A measure that compares its input with others, and can be computed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Contrast {
+    /// An input with as many sequences.
+    #[serde(default)]
+    against: Option<String>,
+    /// An input with any number of sequences.
+    #[serde(default)]
+    reference: Option<String>,
+}
+
+impl Described for Contrast {
+    const NAME: &'static str = "contrast";
+    const EXAMPLE: &'static str = "measure: contrast\nagainst: other\n";
+}
+
+impl Measure for Contrast {
+    fn columns(&self) -> Schema {
+        columns([("position", DataType::Int64), ("against", DataType::Int64), ("reference", DataType::Int64)])
+    }
+
+    fn needs_input(&self) -> bool {
+        true
+    }
+
+    fn other_inputs(&self) -> Vec<OtherInput<'_>> {
+        let against = self.against.as_deref().map(|name| OtherInput { parameter: "against", name, same_sequences: true });
+        let reference =
+            self.reference.as_deref().map(|name| OtherInput { parameter: "reference", name, same_sequences: false });
+        against.into_iter().chain(reference).collect()
+    }
+
+    fn cost(&self, _: &ModelConfig, input: Option<&InputShape>) -> Cost {
+        Cost { rows: input.map_or(0, |input| input.length), bytes: 0 }
+    }
+
+    /// The tokens of the first sequence of each.
+    fn compute(&self, subject: &Subject) -> Result<DataFrame> {
+        let first = |batch: &TokenBatch| batch.tokens().row(0).iter().map(|&token| i64::from(token)).collect::<Vec<_>>();
+        let (against, reference) = (first(subject.counterpart("against")?), first(subject.other("reference")?));
+        let positions = (0..against.len() as i64).collect::<Vec<_>>();
+        Ok(df!("position" => positions, "against" => against, "reference" => reference)?)
+    }
+}
+
 /// A figure.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -259,14 +339,15 @@ impl Figure for Dots {
         &[]
     }
 
-    fn draw(&self, _: &DataFrame, _: &str) -> Result<Drawing> {
+    fn draw_as(&self, _: &DataFrame, _: &str, _: &Style) -> Result<Drawing> {
         Err(Error::Figure("dots are not drawn".to_string()))
     }
 }
 
 static MODELS: &[Kind<dyn ModelKind>] = &[kind!(dyn ModelKind, Toy)];
-static INPUTS: &[Kind<dyn InputKind>] = &[kind!(dyn InputKind, Ramp)];
-static MEASURES: &[Kind<dyn Measure>] = &[kind!(dyn Measure, Scores), kind!(dyn Measure, Spectrum)];
+static INPUTS: &[Kind<dyn InputKind>] = &[kind!(dyn InputKind, Echo), kind!(dyn InputKind, Ramp)];
+static MEASURES: &[Kind<dyn Measure>] =
+    &[kind!(dyn Measure, Contrast), kind!(dyn Measure, Scores), kind!(dyn Measure, Spectrum)];
 static FIGURES: &[Kind<dyn Figure>] = &[kind!(dyn Figure, Dots)];
 
 /// The kinds of this module.

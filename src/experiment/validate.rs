@@ -7,6 +7,7 @@ use super::diagnostic::{Diagnostic, Span, list};
 use super::schema::as_required_unless_swept;
 use super::yaml::{Key, Node, Value as Yaml};
 use serde_json::Value as Json;
+use std::collections::HashSet;
 
 mod expected;
 mod union;
@@ -17,13 +18,26 @@ pub struct Outcome {
     /// The problems.
     pub diagnostics: Vec<Diagnostic>,
     /// The path of each problem (`models/wired/vocab`).
-    failed: Vec<String>,
+    failed: HashSet<String>,
+    /// Every path on the way to one of these: looking one up must not take longer with every problem.
+    above: HashSet<String>,
 }
 
 impl Outcome {
     /// Whether something at or below `path` is wrong.
     pub fn failed(&self, path: &str) -> bool {
-        self.failed.iter().any(|failed| failed.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        self.above.contains(path)
+    }
+
+    /// Whether the value at `path` is wrong as a whole, whatever is in it.
+    pub fn failed_itself(&self, path: &str) -> bool {
+        self.failed.contains(path)
+    }
+
+    fn note(&mut self, path: String) {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        self.above.extend(ends.map(|end| path[..end].to_string()));
+        self.failed.insert(path);
     }
 }
 
@@ -52,7 +66,7 @@ struct Validator {
 impl Validator {
     fn report(&mut self, problem: Diagnostic) {
         self.outcome.diagnostics.push(problem);
-        self.outcome.failed.push(self.path.join("/"));
+        self.outcome.note(self.path.join("/"));
     }
 
     fn within(&mut self, segment: impl Into<String>, check: impl FnOnce(&mut Self)) {

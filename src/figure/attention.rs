@@ -4,7 +4,7 @@ use super::colormap::ColorScale;
 use super::data::{self, Categories};
 use super::matrix::{self, Cell, Matrix};
 use super::token_names::TokenNames;
-use super::{Drawing, Figure, scale};
+use super::{Drawing, Figure, Style, scale};
 use crate::kind::Described;
 use crate::{Error, Result};
 use polars::prelude::DataFrame;
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What stands along the axes of an attention pattern.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -220,11 +220,15 @@ impl Figure for Attention {
         Ok(())
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        TokenNames::files(self.tokens.as_ref())
+    }
+
     fn read(&self, base: &Path) -> Result<Vec<(&'static str, Value)>> {
         TokenNames::read(self.tokens.as_ref(), base)
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         self.check()?;
         data::require_rows(data)?;
         let panels = self.panels(data)?;
@@ -270,6 +274,6 @@ impl Figure for Attention {
             width: self.width,
             height: self.height,
         }
-        .draw()
+        .draw(style)
     }
 }

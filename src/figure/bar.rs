@@ -7,7 +7,7 @@ use super::font::Fonts;
 use super::legend::{self, Legend, Sample};
 use super::scale::{Range, Scale, ScaleKind};
 use super::xy::{self, Frame, Framed, Names, Rule, Series, Shape};
-use super::{Drawing, Figure, theme};
+use super::{Drawing, Figure, Style, theme};
 use crate::Result;
 use crate::kind::Described;
 use plotters::prelude::DrawingBackend;
@@ -145,8 +145,8 @@ impl Figure for Bar {
         &["y", "low", "high"]
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
-        canvas::render(&self.place(data, title)?, title)
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+        canvas::render(&self.place(data, title)?, title, style)
     }
 }
 
@@ -168,7 +168,8 @@ impl Placed<'_> {
                 let end = xy::height(plot, &self.y, value);
                 let gap = if wide >= 5.0 { 1.0 } else { 0.0 };
                 let rect = Rect { x: left + gap / 2.0, y: zero.min(end), width: wide - gap, height: (end - zero).abs() };
-                canvas.fill(rect, legend::series_style(&self.series.series, self.series.series.codes[row]).color)?;
+                let style = legend::series_style(&self.series.series, self.series.series.codes[row]);
+                canvas.fill_patterned(rect, style.color, style.marker)?;
             }
             if let Some((low, high)) = self.series.interval[row] {
                 let x = left + wide / 2.0;

@@ -1,10 +1,10 @@
 //! Drawing in pixels with plotters, on any backend.
 
-use super::Drawing;
 use super::font::{Fonts, Weight};
 use super::raster::{self, Raster};
 use super::svg::Svg;
-use super::theme::{self, UNITS};
+use super::theme::{self, Theme, UNITS};
+use super::{Drawing, Style};
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::{Circle, DrawingArea, DrawingAreaErrorKind, DrawingBackend, PathElement, Polygon, Rectangle};
@@ -79,6 +79,8 @@ pub struct Canvas<'a, DB: DrawingBackend> {
     area: &'a DrawingArea<DB, Shift>,
     /// For measuring.
     pub fonts: &'static Fonts,
+    /// What is drawn for.
+    pub theme: Theme,
 }
 
 impl<DB: DrawingBackend> Canvas<'_, DB> {
@@ -91,7 +93,45 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         if corners[0].0 >= corners[1].0 || corners[0].1 >= corners[1].1 {
             return Ok(());
         }
-        self.area.draw(&Rectangle::new(corners, color.filled())).map_err(failed)
+        self.area.draw(&Rectangle::new(corners, self.theme.color(color).filled())).map_err(failed)
+    }
+
+    /// A filled rectangle, and on paper, where a colour may come out grey, hatched in the way number `pattern`; 0 is plain.
+    ///
+    /// # Errors
+    /// As for [`Self::fill`].
+    pub fn fill_patterned(&self, rect: Rect, color: RGBAColor, pattern: usize) -> Result<()> {
+        self.fill(rect, color)?;
+        if self.theme != Theme::Print {
+            return Ok(());
+        }
+        let ink = theme::ink_on(color);
+        if [1, 3].contains(&(pattern % 4)) {
+            self.hatch(rect, ink, false)?;
+        }
+        if pattern % 4 >= 2 {
+            self.hatch(rect, ink, true)?;
+        }
+        Ok(())
+    }
+
+    /// Thin rising strokes over a rectangle, or `falling` ones.
+    ///
+    /// # Errors
+    /// As for [`Self::fill`].
+    pub fn hatch(&self, rect: Rect, color: RGBAColor, falling: bool) -> Result<()> {
+        let spacing = 6.0;
+        let mut along = spacing;
+        while along < rect.width + rect.height {
+            // From the left or bottom edge to the top or right edge.
+            let from =
+                if along <= rect.height { (rect.x, rect.y + along) } else { (rect.x + along - rect.height, rect.bottom()) };
+            let to = if along <= rect.width { (rect.x + along, rect.y) } else { (rect.right(), rect.y + along - rect.width) };
+            let turned = |(x, y): Point| if falling { (rect.x + rect.right() - x, y) } else { (x, y) };
+            self.line(&[turned(from), turned(to)], color, 0.75)?;
+            along += spacing;
+        }
+        Ok(())
     }
 
     /// A line through `points`.
@@ -102,7 +142,9 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
         if points.len() < 2 {
             return Ok(());
         }
-        let style = ShapeStyle { color, filled: false, stroke_width: (width * UNITS).round().max(1.0) as u32 };
+        let color = self.theme.color(color);
+        let stroke_width = (self.theme.stroke(width) * UNITS).round().max(1.0) as u32;
+        let style = ShapeStyle { color, filled: false, stroke_width };
         self.area.draw(&PathElement::new(points.iter().map(|&p| unit(p)).collect::<Vec<_>>(), style)).map_err(failed)
     }
 
@@ -125,7 +167,9 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     /// # Errors
     /// As for [`Self::fill`].
     pub fn polygon(&self, points: &[Point], color: RGBAColor) -> Result<()> {
-        self.area.draw(&Polygon::new(points.iter().map(|&p| unit(p)).collect::<Vec<_>>(), color)).map_err(failed)
+        self.area
+            .draw(&Polygon::new(points.iter().map(|&p| unit(p)).collect::<Vec<_>>(), self.theme.color(color)))
+            .map_err(failed)
     }
 
     /// A disc.
@@ -133,7 +177,9 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     /// # Errors
     /// As for [`Self::fill`].
     pub fn disc(&self, at: Point, radius: f64, color: RGBAColor) -> Result<()> {
-        self.area.draw(&Circle::new(unit(at), (radius * UNITS).round() as i32, color.filled())).map_err(failed)
+        self.area
+            .draw(&Circle::new(unit(at), (radius * UNITS).round() as i32, self.theme.color(color).filled()))
+            .map_err(failed)
     }
 
     /// A line of text.
@@ -141,7 +187,7 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
     /// # Errors
     /// As for [`Self::fill`].
     pub fn text(&self, text: &str, at: Point, look: Type) -> Result<()> {
-        let font = FontDesc::new(FontFamily::SansSerif, look.size * UNITS, look.weight.style());
+        let font = FontDesc::new(FontFamily::SansSerif, look.size * UNITS, self.theme.weight(look.weight).style());
         let font = if look.upward { font.transform(FontTransform::Rotate270) } else { font };
         let horizontal = match look.horizontal {
             h if h < 0.25 => HPos::Left,
@@ -153,7 +199,8 @@ impl<DB: DrawingBackend> Canvas<'_, DB> {
             v if v < 0.75 => VPos::Center,
             _ => VPos::Bottom,
         };
-        let style = TextStyle { font, color: look.color.to_backend_color(), pos: Pos::new(horizontal, vertical) };
+        let style =
+            TextStyle { font, color: self.theme.color(look.color).to_backend_color(), pos: Pos::new(horizontal, vertical) };
         self.area.draw_text(text, &style, unit(at)).map_err(failed)
     }
 }
@@ -174,36 +221,39 @@ pub trait Scene {
 ///
 /// # Errors
 /// [`Error::Figure`] if it is too large or a backend fails.
-pub fn render(scene: &impl Scene, title: &str) -> Result<Drawing> {
+pub fn render(scene: &impl Scene, title: &str, style: &Style) -> Result<Drawing> {
     // A figure is drawn on a bitmap of sixteen times its pixels: this is about 400 MB.
     const LARGEST: f64 = 8e6;
     let fonts = Fonts::embedded()?;
     let (width, height) = scene.size();
-    if width * height > LARGEST {
+    let fineness = raster::Fineness::of(style.png_scale)?;
+    if width * height * fineness.zoom().powi(2) > LARGEST {
         return Err(Error::Figure(format!(
-            "it would be {width:.0} × {height:.0} pixels, more than can be drawn: show less of the data with WHERE in the query, or set `width` and `height`"
+            "it would be {width:.0} × {height:.0} pixels, more than can be drawn: show less of the data with WHERE in the query, set `width` and `height`, or choose a smaller scale of the PNG"
         )));
     }
     let size = (width.ceil().max(1.0) as u32, height.ceil().max(1.0) as u32);
 
     let svg = Rc::new(RefCell::new(Svg::new(size, fonts)));
-    paint(scene, &DrawingArea::from(&svg), size, fonts)?;
+    let paper = Rect { x: 0.0, y: 0.0, width: size.0.into(), height: size.1.into() };
+    let area = DrawingArea::from(&svg);
+    Canvas { area: &area, fonts, theme: style.theme }.fill(paper, theme::PAPER)?;
+    paint(scene, &area, (fonts, style.theme))?;
     let svg = svg.borrow_mut().finish(title);
 
-    let mut buffer = vec![255; raster::buffer_len(size)];
-    paint(scene, &DrawingArea::from(Raster::new(&mut buffer, size, fonts)?), size, fonts)?;
-    let png = raster::encode(&buffer, size)?;
+    // White already, as the paper is.
+    let mut buffer = vec![255; fineness.buffer_len(size)];
+    paint(scene, &DrawingArea::from(Raster::new(&mut buffer, size, fineness, fonts)?), (fonts, style.theme))?;
+    let png = raster::encode(&buffer, size, fineness)?;
     Ok(Drawing { svg, png })
 }
 
 fn paint<DB: DrawingBackend>(
     scene: &impl Scene,
     area: &DrawingArea<DB, Shift>,
-    (width, height): (u32, u32),
-    fonts: &'static Fonts,
+    (fonts, theme): (&'static Fonts, Theme),
 ) -> Result<()> {
-    let canvas = Canvas { area, fonts };
-    canvas.fill(Rect { x: 0.0, y: 0.0, width: width.into(), height: height.into() }, theme::PAPER)?;
+    let canvas = Canvas { area, fonts, theme };
     scene.paint(&canvas)?;
     area.present().map_err(failed)
 }

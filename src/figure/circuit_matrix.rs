@@ -4,14 +4,14 @@ use super::colormap::ColorScale;
 use super::data;
 use super::matrix::{self, Cell, Matrix};
 use super::token_names::TokenNames;
-use super::{Drawing, Figure};
+use super::{Drawing, Figure, Style};
 use crate::kind::Described;
 use crate::{Error, Result};
 use polars::prelude::DataFrame;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A circuit over tokens as a matrix, red where it is positive and blue where it is negative: what attending to one token does to
 /// another (full OV circuit), or how much one token wants to attend to another (full QK circuit). It reads a table with a row token,
@@ -96,11 +96,15 @@ impl Figure for CircuitMatrix {
         }
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        TokenNames::files(self.tokens.as_ref())
+    }
+
     fn read(&self, base: &Path) -> Result<Vec<(&'static str, Value)>> {
         TokenNames::read(self.tokens.as_ref(), base)
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         data::require_rows(data)?;
         self.check()?;
         let mut x = data::categories(data, "column", &self.column)?;
@@ -142,6 +146,6 @@ impl Figure for CircuitMatrix {
             width: self.width,
             height: self.height,
         }
-        .draw()
+        .draw(style)
     }
 }

@@ -1,7 +1,10 @@
 //! Colour maps: numbers to colours.
 
+use super::canvas::{Canvas, Rect};
 use super::scale::{self, Range};
-use super::theme::{self, opaque};
+use super::theme::{self, Theme, opaque};
+use crate::Result;
+use plotters::prelude::DrawingBackend;
 use plotters::style::RGBAColor;
 
 /// Steps of a colour map. More cannot be told apart, and equal colours merge in the SVG.
@@ -69,6 +72,37 @@ impl ColorScale {
     pub fn color(&self, step: usize) -> RGBAColor {
         let step = step.min(STEPS - 1);
         if self.diverging { blue_red(step as f64 / (STEPS - 1) as f64) } else { opaque(VIRIDIS[step]) }
+    }
+
+    /// Fills a cell with the colour of a step. On paper the two sides of a diverging scale are alike if it comes out grey, so that
+    /// the lower one is hatched, where a cell has room for it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Figure`] if the backend fails.
+    pub fn paint<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, cell: Rect, step: usize) -> Result<()> {
+        let color = self.color(step);
+        canvas.fill(cell, color)?;
+        // The middle is where the colour is next to neutral.
+        if self.is_hatched(canvas.theme) && step < STEPS / 2 && cell.width >= 6.0 && cell.height >= 6.0 {
+            canvas.hatch(cell, theme::ink_on(color), true)?;
+        }
+        Ok(())
+    }
+
+    /// Hatches the part of an upright colour bar that stands for values below the middle, as [`Self::paint`] does.
+    ///
+    /// # Errors
+    /// As for [`Self::paint`].
+    pub fn paint_below<DB: DrawingBackend>(&self, canvas: &Canvas<DB>, bar: Rect) -> Result<()> {
+        if !self.is_hatched(canvas.theme) {
+            return Ok(());
+        }
+        let height = bar.height / 2.0;
+        canvas.hatch(Rect { y: bar.bottom() - height, height, ..bar }, theme::INK, true)
+    }
+
+    fn is_hatched(&self, theme: Theme) -> bool {
+        self.diverging && theme == Theme::Print
     }
 
     /// Ticks of a colour bar `length` pixels long: fraction from the low end, and text.

@@ -8,7 +8,7 @@ use super::layout::{NOTE, Panel};
 use super::legend::{self, Legend, Sample};
 use super::scale::{self, Range, Scale, ScaleKind};
 use super::xy::{self, Frame, Framed, Names, Series, Shape};
-use super::{Drawing, Figure, theme};
+use super::{Drawing, Figure, Style, theme};
 use crate::circuit::weights::positive_share;
 use crate::kind::Described;
 use crate::linalg::Complex;
@@ -243,8 +243,8 @@ impl Figure for ComplexPlane {
         }
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
-        canvas::render(&self.place(data, title)?, title)
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+        canvas::render(&self.place(data, title)?, title, style)
     }
 }
 

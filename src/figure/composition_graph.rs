@@ -5,7 +5,7 @@ use super::data::{self, Categories};
 use super::font::{Fonts, Weight};
 use super::layout::{self, Layout, NOTE, Surround};
 use super::legend::{self, Legend, Sample};
-use super::{Drawing, Figure, scale, theme};
+use super::{Drawing, Figure, Style, scale, theme};
 use crate::kind::Described;
 use crate::model::HeadId;
 use crate::{Error, Result};
@@ -326,9 +326,9 @@ impl Figure for CompositionGraph {
         }
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         self.check()?;
-        canvas::render(&self.place(data, title)?, title)
+        canvas::render(&self.place(data, title)?, title, style)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::colormap::ColorScale;
 use super::data;
 use super::matrix::{self, Cell, Matrix};
-use super::{Drawing, Figure};
+use super::{Drawing, Figure, Style};
 use crate::kind::Described;
 use crate::{Error, Result};
 use polars::prelude::DataFrame;
@@ -92,7 +92,7 @@ impl Figure for Heatmap {
         Ok(())
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         data::require_rows(data)?;
         self.check()?;
         let x = data::categories(data, "x", &self.x)?;
@@ -144,6 +144,6 @@ impl Figure for Heatmap {
             width: self.width,
             height: self.height,
         }
-        .draw()
+        .draw(style)
     }
 }

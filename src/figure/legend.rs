@@ -110,7 +110,7 @@ impl Sample {
                 }
                 Ok(())
             }
-            Self::Swatch => canvas.fill(Rect { x, y: y - 6.0, width: 12.0, height: 12.0 }, style.color),
+            Self::Swatch => canvas.fill_patterned(Rect { x, y: y - 6.0, width: 12.0, height: 12.0 }, style.color, style.marker),
             Self::Marker => paint_marker(canvas, (x + 5.0, y), style.marker, style.color),
             Self::Mark => {
                 canvas.line(&[(x + 5.0, y - 7.0), (x + 5.0, y + 4.0)], style.color, 1.25)?;
@@ -231,6 +231,7 @@ impl ColorBar {
             let rect = if step == 0 { rect } else { Rect { height: slice + 0.5, ..rect } };
             canvas.fill(rect, self.scale.color(step))?;
         }
+        self.scale.paint_below(canvas, bar)?;
         let look = Type::new(theme::TICK, theme::MUTED);
         for (fraction, text) in &self.ticks {
             let y = bar.bottom() - fraction * bar.height;
@@ -265,14 +266,5 @@ pub fn paint_missing<DB: DrawingBackend>(canvas: &Canvas<DB>, cell: Rect) -> Res
     if cell.width < 8.0 || cell.height < 8.0 {
         return Ok(());
     }
-    let spacing = 6.0;
-    let mut along = spacing;
-    while along < cell.width + cell.height {
-        // A rising stroke from the left or bottom edge to the top or right edge.
-        let from = if along <= cell.height { (cell.x, cell.y + along) } else { (cell.x + along - cell.height, cell.bottom()) };
-        let to = if along <= cell.width { (cell.x + along, cell.y) } else { (cell.right(), cell.y + along - cell.width) };
-        canvas.line(&[from, to], theme::HATCH, 0.75)?;
-        along += spacing;
-    }
-    Ok(())
+    canvas.hatch(cell, theme::HATCH, false)
 }

@@ -1,6 +1,5 @@
 //! Cells in a grid with colours: what a heat map and an attention pattern have in common.
 
-use super::Drawing;
 use super::axis::{Axis, Ticks};
 use super::canvas::{self, Canvas, Rect, Scene, Type};
 use super::colormap::ColorScale;
@@ -8,7 +7,7 @@ use super::data::Categories;
 use super::font::{Fonts, Weight};
 use super::layout::{self, Layout, Surround};
 use super::legend::{ColorBar, paint_missing};
-use super::{scale, theme};
+use super::{Drawing, Style, scale, theme};
 use crate::{Error, Result};
 use plotters::prelude::DrawingBackend;
 
@@ -106,8 +105,8 @@ impl Matrix<'_> {
     ///
     /// # Errors
     /// [`Error::Figure`] if it is too large or a backend fails.
-    pub fn draw(&self) -> Result<Drawing> {
-        canvas::render(&self.place(Fonts::embedded()?)?, self.title)
+    pub fn draw(&self, style: &Style) -> Result<Drawing> {
+        canvas::render(&self.place(Fonts::embedded()?)?, self.title, style)
     }
 
     fn size(&self) -> (usize, usize) {
@@ -267,7 +266,7 @@ impl Placed<'_> {
         while let Some(&(step, first)) = rest.first() {
             let follows = |run: usize| rest.get(run) == Some(&(step, first + run)) && !(first + run).is_multiple_of(nx);
             let run = if joined { (1..).find(|&run| !follows(run)).unwrap_or(1) } else { 1 };
-            canvas.fill(self.cell(plot, first, run), self.matrix.scale.color(step))?;
+            self.matrix.scale.paint(canvas, self.cell(plot, first, run), step)?;
             rest = &rest[run..];
         }
         Ok(())

@@ -36,12 +36,14 @@ mod theme;
 mod token_names;
 mod xy;
 
+pub use theme::Theme;
+
 use crate::Result;
 use crate::kind::Kind;
 use polars::prelude::DataFrame;
 use serde_json::Value;
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The checked parameters of a figure.
 pub trait Figure: Send + Sync + Debug {
@@ -60,6 +62,11 @@ pub trait Figure: Send + Sync + Debug {
         Ok(())
     }
 
+    /// The files that parameters name, as they name them.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// Reads the files that parameters name, relative to `base`: the parameters, and what stands for them from then on. It happens
     /// before the run, and the results keep what was read: they are drawn again without the files.
     ///
@@ -74,7 +81,49 @@ pub trait Figure: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`crate::Error::Figure`] if the data cannot be drawn: a column that is no number, more facets than fit.
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing>;
+    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
+        self.draw_as(data, title, &Style::default())
+    }
+
+    /// [`Figure::draw`], for another purpose than the report.
+    ///
+    /// # Errors
+    /// Those of [`Figure::draw`], and a scale of the PNG that there is not.
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing>;
+}
+
+/// What figures are drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Colours, lines and text.
+    pub theme: Theme,
+    /// Width of every figure in pixels, instead of its own; a height of its own is changed in proportion.
+    pub width: Option<u32>,
+    /// Pixels of the PNG in a pixel of the figure: 1, 2, 3, 4, 6 or 8.
+    pub png_scale: u32,
+}
+
+impl Default for Style {
+    /// As in the report, with twice as many pixels in the PNG.
+    fn default() -> Self {
+        Self { theme: Theme::Screen, width: None, png_scale: theme::PNG_SCALE }
+    }
+}
+
+impl Style {
+    /// A figure's parameters, as the experiment file has them, with the width that is asked for.
+    #[must_use]
+    pub fn sized(&self, mut parameters: Value) -> Value {
+        if let (Some(width), Some(parameters)) = (self.width, parameters.as_object_mut()) {
+            let number = |name: &str| parameters.get(name).and_then(Value::as_f64);
+            if let Some(height) = number("height") {
+                let own = number("width").unwrap_or(theme::WIDTH);
+                parameters.insert("height".into(), ((height * f64::from(width) / own).round() as u32).into());
+            }
+            parameters.insert("width".into(), width.into());
+        }
+        parameters
+    }
 }
 
 /// A figure in both formats.
@@ -85,6 +134,15 @@ pub struct Drawing {
     /// A PNG file.
     pub png: Vec<u8>,
 }
+
+/// Bytes held while a figure of usual size is drawn: for each pixel, the bitmap on which it is drawn larger, and the one to which
+/// that is averaged.
+pub const DRAWING_BYTES: usize = {
+    let pixels = 720 * 450;
+    let larger = theme::UNITS as usize * theme::UNITS as usize;
+    let averaged = (theme::PNG_SCALE * theme::PNG_SCALE) as usize;
+    pixels * (larger + averaged) * 3
+};
 
 /// All kinds of figure.
 pub static FIGURES: &[Kind<dyn Figure>] = &[

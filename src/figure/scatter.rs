@@ -7,7 +7,7 @@ use super::font::Fonts;
 use super::legend::{self, Legend, Sample};
 use super::scale::{Range, Scale, ScaleKind};
 use super::xy::{self, Frame, Framed, Names, Rule, Series, Shape};
-use super::{Drawing, Figure, theme};
+use super::{Drawing, Figure, Style, theme};
 use crate::kind::Described;
 use crate::{Error, Result};
 use plotters::prelude::DrawingBackend;
@@ -155,8 +155,8 @@ impl Figure for Scatter {
         Ok(())
     }
 
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
-        canvas::render(&self.place(data, title)?, title)
+    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+        canvas::render(&self.place(data, title)?, title, style)
     }
 }
 

@@ -1,12 +1,46 @@
 //! Sizes and colours that all figures share. Lengths are CSS pixels of the SVG at its own size.
 
+use super::font::Weight;
 use plotters::style::{RGBAColor, RGBColor};
+
+/// What a figure is drawn for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Theme {
+    /// The report.
+    #[default]
+    Screen,
+    /// Paper: black text, thinner lines, titles in regular weight. What colour alone tells on the screen is told by hatching as
+    /// well: the series of bars, and the side of a diverging colour scale.
+    Print,
+}
+
+impl Theme {
+    /// A colour of this module in the theme; any other as it is.
+    pub fn color(self, color: RGBAColor) -> RGBAColor {
+        // Grey text is printed as a raster of dots.
+        match self {
+            Self::Print if color == INK || color == MUTED => opaque(0x000000),
+            Self::Print if color == AXIS => opaque(0x333333),
+            _ => color,
+        }
+    }
+
+    /// The width of a line.
+    pub fn stroke(self, width: f64) -> f64 {
+        if self == Self::Print { width * 0.7 } else { width }
+    }
+
+    /// The weight of a text.
+    pub fn weight(self, weight: Weight) -> Weight {
+        if self == Self::Print { Weight::Regular } else { weight }
+    }
+}
 
 /// Backend units in a pixel: plotters' coordinates are integers, so figures are drawn four times as large to place things to a
 /// quarter of a pixel.
 pub const UNITS: f64 = 4.0;
 
-/// Pixels of the PNG in a pixel of the figure.
+/// Pixels of the PNG in a pixel of the figure, unless something else is asked for.
 pub const PNG_SCALE: u32 = 2;
 
 /// Width of a figure that does not say its own.

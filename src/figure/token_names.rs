@@ -1,12 +1,14 @@
 //! Names of tokens, for axes that show tokens.
 
 use super::data::Categories;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Larger files name more tokens than any vocabulary has.
+const LARGEST: u64 = 64 << 20;
 
 /// Names of tokens: a list, token 0 first, or a JSON file that holds such a list or a map of names to tokens.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -19,6 +21,14 @@ pub enum TokenNames {
 }
 
 impl TokenNames {
+    /// What [`super::Figure::files`] answers for the parameter `tokens`.
+    pub fn files(tokens: Option<&Self>) -> Vec<PathBuf> {
+        match tokens {
+            Some(Self::File(file)) => vec![PathBuf::from(file)],
+            _ => Vec::new(),
+        }
+    }
+
     /// What [`super::Figure::read`] answers for the parameter `tokens`.
     ///
     /// # Errors
@@ -26,7 +36,7 @@ impl TokenNames {
     pub fn read(tokens: Option<&Self>, base: &Path) -> Result<Vec<(&'static str, Value)>> {
         let Some(Self::File(file)) = tokens else { return Ok(Vec::new()) };
         let path = base.join(file);
-        let text = fs::read(&path).map_err(Error::io(&path))?;
+        let text = files::read(&path, LARGEST, "a file of token names")?;
         let value: Value = serde_json::from_slice(&text).map_err(|error| Error::file(&path, format!("is no JSON: {error}")))?;
         let names = names(value).map_err(|message| Error::file(&path, message))?;
         Ok(vec![("tokens", names.into())])
@@ -90,6 +100,7 @@ fn names(value: Value) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::fs;
 
     #[test]
     fn lists_and_maps_name_tokens() {

@@ -65,7 +65,7 @@ impl Markov {
 }
 
 impl InputKind for Markov {
-    fn shape(&self, _: &Path) -> Result<InputShape> {
+    fn shape(&self, _: &Path, _: Option<&InputShape>) -> Result<InputShape> {
         self.input_shape()
     }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn build(kind: &Markov, d_vocab: usize) -> Result<TokenBatch> {
-        kind.build(&InputContext { base: Path::new("."), stream: Stream::new(3).child("text"), d_vocab })
+        kind.build(&InputContext { base: Path::new("."), stream: Stream::new(3).child("text"), d_vocab, original: None })
     }
 
     #[test]
@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn text_is_independent_of_the_chain() {
         let kind = kind(2, 30);
-        let context = |name: &str| InputContext { base: Path::new("."), stream: Stream::new(3).child(name), d_vocab: 12 };
+        let context =
+            |name: &str| InputContext { base: Path::new("."), stream: Stream::new(3).child(name), d_vocab: 12, original: None };
         let (a, b) = (kind.build(&context("a")).unwrap(), kind.build(&context("b")).unwrap());
         assert_ne!(a.tokens(), b.tokens());
         assert_eq!(a.tokens(), kind.build(&context("a")).unwrap().tokens());
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn errors_say_what_to_change() {
-        let shape = |kind: Markov| kind.shape(Path::new(".")).map_err(|error| error.to_string());
+        let shape = |kind: Markov| kind.shape(Path::new("."), None).map_err(|error| error.to_string());
         assert!(shape(kind(0, 4)).unwrap_err().starts_with("sequences"));
         assert!(shape(kind(4, 0)).unwrap_err().starts_with("length"));
         assert!(shape(kind(usize::MAX, 4)).unwrap_err().contains("more than can be addressed"));

@@ -1,9 +1,11 @@
 //! Token sequences: what `inputs:` of an experiment can hold.
 
+mod corrupted;
 mod markov;
 mod repeated_tokens;
 mod tokens;
 
+pub use corrupted::{Corrupted, Recipe};
 pub use markov::Markov;
 pub use repeated_tokens::RepeatedTokens;
 pub use tokens::Tokens;
@@ -15,7 +17,7 @@ use crate::kind::Kind;
 use crate::stream::Stream;
 use crate::{Error, Result};
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is known of an input before its tokens are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +43,28 @@ pub struct InputContext<'a> {
     pub stream: Stream,
     /// Vocabulary of the model that will read the tokens.
     pub d_vocab: usize,
+    /// The input that this one is made of ([`InputKind::of`]), as it is for the same vocabulary.
+    pub original: Option<&'a TokenBatch>,
 }
 
 /// The checked parameters of a kind of input.
 pub trait InputKind: Send + Sync + Debug {
-    /// The shape, found before any computing.
+    /// The name of the input that this one is made of, as its parameter `of` gives it.
+    fn of(&self) -> Option<&str> {
+        None
+    }
+
+    /// The files that the tokens are read from, as the parameters name them, relative to the folder of the experiment file. A file
+    /// that is not here must not be read: what has been computed from one is taken for the same as long as it does not change.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The shape, found before any computing; `original` is that of the input that this one is made of.
     ///
     /// # Errors
-    /// [`Error::Invalid`] and [`Error::File`] say what is wrong with the parameters or the file.
-    fn shape(&self, base: &Path) -> Result<InputShape>;
+    /// [`Error::Invalid`], [`Error::Parameter`] and [`Error::File`] say what is wrong with the parameters or the file.
+    fn shape(&self, base: &Path, original: Option<&InputShape>) -> Result<InputShape>;
 
     /// The tokens for a model with this vocabulary.
     ///
@@ -65,10 +80,26 @@ pub trait InputKind: Send + Sync + Debug {
 }
 
 /// All kinds of input.
-pub static INPUTS: &[Kind<dyn InputKind>] =
-    &[kind!(dyn InputKind, Markov), kind!(dyn InputKind, RepeatedTokens), kind!(dyn InputKind, Tokens)];
+pub static INPUTS: &[Kind<dyn InputKind>] = &[
+    kind!(dyn InputKind, Corrupted),
+    kind!(dyn InputKind, Markov),
+    kind!(dyn InputKind, RepeatedTokens),
+    kind!(dyn InputKind, Tokens),
+];
 
 impl InputShape {
+    /// What the tokens themselves say.
+    pub fn of(batch: &TokenBatch) -> Self {
+        let largest = batch.tokens().iter().copied().max().unwrap_or(0);
+        Self {
+            sequences: batch.sequences(),
+            length: batch.length(),
+            repeats: batch.repeats(),
+            min_vocab: largest as usize + 1,
+            max_vocab: None,
+        }
+    }
+
     /// Checks that a vocabulary holds the tokens, and that they can be made for it.
     fn check_vocab(&self, d_vocab: usize) -> Result<()> {
         let wrong = |bound: String| {
@@ -85,15 +116,22 @@ impl InputShape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indexmap::IndexMap;
     use serde_json::Value;
 
     #[test]
     fn every_example_parses_into_its_kind() {
         for kind in INPUTS {
-            let inputs: serde_json::Map<String, Value> = serde_yaml::from_str(kind.example).unwrap();
-            let mut input = inputs.into_iter().next().unwrap().1;
-            assert_eq!(input.as_object_mut().unwrap().remove("kind").unwrap(), kind.name);
-            (kind.parse)(input).unwrap().shape(Path::new(".")).unwrap();
+            let inputs: IndexMap<String, Value> = serde_yaml::from_str(kind.example).unwrap();
+            let mut shapes: IndexMap<String, InputShape> = IndexMap::new();
+            let mut last = String::new();
+            for (name, mut input) in inputs {
+                last = input.as_object_mut().unwrap().remove("kind").unwrap().as_str().unwrap().to_string();
+                let input = (Kind::find(INPUTS, &last).unwrap().parse)(input).unwrap();
+                let shape = input.shape(Path::new("."), input.of().map(|of| &shapes[of])).unwrap();
+                shapes.insert(name, shape);
+            }
+            assert_eq!(last, kind.name);
             assert!(!kind.doc().is_empty());
         }
     }

@@ -80,7 +80,7 @@ impl RepeatedTokens {
 }
 
 impl InputKind for RepeatedTokens {
-    fn shape(&self, _: &Path) -> Result<InputShape> {
+    fn shape(&self, _: &Path, _: Option<&InputShape>) -> Result<InputShape> {
         self.input_shape()
     }
 
@@ -111,14 +111,14 @@ mod tests {
     }
 
     fn build(kind: &RepeatedTokens, d_vocab: usize) -> Result<TokenBatch> {
-        kind.build(&InputContext { base: Path::new("."), stream: Stream::new(3).child("repeated"), d_vocab })
+        kind.build(&InputContext { base: Path::new("."), stream: Stream::new(3).child("repeated"), d_vocab, original: None })
     }
 
     #[test]
     fn periods_are_distinct_and_leave_out_the_start_token() {
         let kind = kind(50, 20, 3);
         let batch = build(&kind, 25).unwrap();
-        let shape = kind.shape(Path::new(".")).unwrap();
+        let shape = kind.shape(Path::new("."), None).unwrap();
         assert_eq!((batch.sequences(), batch.length(), batch.repeats()), (shape.sequences, shape.length, shape.repeats));
         assert_eq!(batch.length(), 61);
         let mut seen = BTreeSet::new();
@@ -160,7 +160,7 @@ mod tests {
     fn the_smallest_vocabulary_is_exact() {
         for (start, distinct, expected) in [(true, true, 8), (false, true, 7), (true, false, 2), (false, false, 1)] {
             let kind = RepeatedTokens { start, distinct, ..kind(2, 7, 2) };
-            assert_eq!(kind.shape(Path::new(".")).unwrap().min_vocab, expected);
+            assert_eq!(kind.shape(Path::new("."), None).unwrap().min_vocab, expected);
             assert!(build(&kind, expected).is_ok());
             let error = build(&kind, expected - 1).unwrap_err().to_string();
             assert!(
@@ -174,7 +174,7 @@ mod tests {
     fn no_number_overflows() {
         let huge = usize::MAX;
         for kind in [kind(huge, 2, 2), kind(2, huge, 2), kind(2, 2, huge), kind(1, huge, 1), kind(huge, 1, 1), kind(0, 1, 1)] {
-            assert!(kind.shape(Path::new(".")).is_err(), "{kind:?}");
+            assert!(kind.shape(Path::new("."), None).is_err(), "{kind:?}");
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{InputContext, InputKind, InputShape, Repeats, TokenBatch};
 use crate::kind::Described;
+use crate::names::{shorten, some};
 use crate::tensor_file::TensorFile;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use ndarray::Array2;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -11,6 +12,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// Larger JSON files are refused: they take thirty times their size while they are read.
+const LARGEST_JSON: u64 = 16 << 20;
+/// More tokens than these are a slip: a file of zeros takes no room on disk, but its tokens do in memory.
+const MOST_TOKENS: usize = 1 << 28;
 
 /// Given token sequences of equal length: spelt out, or from a JSON or safetensors file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -89,17 +95,6 @@ impl Tokens {
     }
 }
 
-fn shape_of(batch: &TokenBatch) -> InputShape {
-    let largest = batch.tokens().iter().copied().max().unwrap_or(0);
-    InputShape {
-        sequences: batch.sequences(),
-        length: batch.length(),
-        repeats: batch.repeats(),
-        min_vocab: largest as usize + 1,
-        max_vocab: None,
-    }
-}
-
 /// Rows of equal length as an array; an error is the number of the row that differs, and what is wrong with it.
 fn rectangle(rows: &[Vec<u32>]) -> Result<Array2<u32>, (usize, String)> {
     let length = rows.first().map_or(0, Vec::len);
@@ -129,15 +124,16 @@ fn inline(rows: &[Vec<i64>]) -> Result<Array2<u32>> {
 }
 
 fn from_json(path: &Path) -> Result<Array2<u32>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = files::read_text(path, LARGEST_JSON, "a JSON file of tokens")?;
     let rows: Vec<Value> =
         serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not a JSON list of token lists: {error}")))?;
     let mut tokens = Vec::with_capacity(rows.len());
     for (sequence, row) in rows.iter().enumerate() {
-        let row = row.as_array().ok_or_else(|| Error::file(path, format!("sequence {sequence} is not a list but {row}")))?;
+        let not_a_list = || Error::file(path, format!("sequence {sequence} is not a list but {}", shorten(&row.to_string())));
+        let row = row.as_array().ok_or_else(not_a_list)?;
         let token = |(position, value): (usize, &Value)| {
             let token = value.as_u64().and_then(|token| u32::try_from(token).ok());
-            token.ok_or_else(|| misplaced(path, sequence, position, value))
+            token.ok_or_else(|| misplaced(path, sequence, position, shorten(&value.to_string())))
         };
         tokens.push(row.iter().enumerate().map(token).collect::<Result<Vec<_>>>()?);
     }
@@ -153,13 +149,12 @@ fn from_safetensors(path: &Path, name: Option<&str>) -> Result<Array2<u32>> {
         (Some(name), _) => name,
         (None, [only]) => only,
         (None, _) => {
-            let text = format!("say with `tensor:` which of its tensors to take: {}", names.join(", "));
+            let text = format!("say with `tensor:` which of its tensors to take: {}", some(&names));
             return Err(Error::file(path, text));
         }
     };
-    let tensor = tensors
-        .tensor(name)
-        .map_err(|_| Error::file(path, format!("there is no tensor `{name}`, only {}", names.join(", "))))?;
+    let tensor =
+        tensors.tensor(name).map_err(|_| Error::file(path, format!("there is no tensor `{name}`, only {}", some(&names))))?;
     let (sequences, length) = match *tensor.shape() {
         [length] => (1, length),
         [sequences, length] => (sequences, length),
@@ -168,19 +163,27 @@ fn from_safetensors(path: &Path, name: Option<&str>) -> Result<Array2<u32>> {
             return Err(Error::file(path, text));
         }
     };
-    let values = integers(&tensor)
-        .ok_or_else(|| Error::file(path, format!("`{name}` holds {:?}, but tokens are whole numbers", tensor.dtype())))?;
-    let token = |(index, value): (usize, i128)| {
-        u32::try_from(value).map_err(|_| misplaced(path, index / length.max(1), index % length.max(1), value))
-    };
-    let tokens = values.into_iter().enumerate().map(token).collect::<Result<Vec<_>>>()?;
+    if sequences.saturating_mul(length) > MOST_TOKENS {
+        let text = format!("`{name}` has {sequences} × {length} tokens, and {MOST_TOKENS} is the most: take a part of it");
+        return Err(Error::file(path, text));
+    }
+    let tokens = integers(&tensor)
+        .ok_or_else(|| Error::file(path, format!("`{name}` holds {:?}, but tokens are whole numbers", tensor.dtype())))?
+        .map_err(|(index, value)| misplaced(path, index / length.max(1), index % length.max(1), value))?;
     Array2::from_shape_vec((sequences, length), tokens).map_err(|error| Error::file(path, format!("`{name}`: {error}")))
 }
 
+/// Tokens, or the first number that is none, with its index.
+type Integers = Result<Vec<u32>, (usize, i128)>;
+
 /// Whole numbers of any type; `None` for what holds none.
-fn integers(tensor: &TensorView) -> Option<Vec<i128>> {
-    fn each<const N: usize, T: Into<i128>>(data: &[u8], convert: fn([u8; N]) -> T) -> Vec<i128> {
-        data.as_chunks::<N>().0.iter().map(|&bytes| convert(bytes).into()).collect()
+fn integers(tensor: &TensorView) -> Option<Integers> {
+    fn each<const N: usize, T: Into<i128>>(data: &[u8], convert: fn([u8; N]) -> T) -> Integers {
+        let token = |(index, &bytes): (usize, &[u8; N])| {
+            let value = convert(bytes).into();
+            u32::try_from(value).map_err(|_| (index, value))
+        };
+        data.as_chunks::<N>().0.iter().enumerate().map(token).collect()
     }
     let data = tensor.data();
     match tensor.dtype() {
@@ -197,13 +200,17 @@ fn integers(tensor: &TensorView) -> Option<Vec<i128>> {
 }
 
 impl InputKind for Tokens {
-    fn shape(&self, base: &Path) -> Result<InputShape> {
-        self.batch(base).map(|batch| shape_of(&batch))
+    fn files(&self) -> Vec<PathBuf> {
+        self.file.iter().cloned().collect()
+    }
+
+    fn shape(&self, base: &Path, _: Option<&InputShape>) -> Result<InputShape> {
+        self.batch(base).map(|batch| InputShape::of(&batch))
     }
 
     fn build(&self, context: &InputContext) -> Result<TokenBatch> {
         let batch = self.batch(context.base)?;
-        shape_of(&batch).check_vocab(context.d_vocab)?;
+        InputShape::of(&batch).check_vocab(context.d_vocab)?;
         Ok(batch)
     }
 }
@@ -220,16 +227,16 @@ mod tests {
     }
 
     fn shape_error(value: Value, base: &Path) -> String {
-        tokens(value).shape(base).unwrap_err().to_string()
+        tokens(value).shape(base, None).unwrap_err().to_string()
     }
 
     #[test]
     fn inline_tokens_arrive_as_they_are() {
         let kind = tokens(json!({ "tokens": [[0, 5, 3, 5, 3], [0, 7, 1, 7, 1]], "period": 2 }));
-        let shape = kind.shape(Path::new(".")).unwrap();
+        let shape = kind.shape(Path::new("."), None).unwrap();
         assert_eq!((shape.sequences, shape.length, shape.min_vocab), (2, 5, 8));
         assert_eq!(shape.repeats, Some(Repeats { start: 1, period: 2, count: 2 }));
-        let context = |d_vocab| InputContext { base: Path::new("."), stream: Stream::new(0), d_vocab };
+        let context = |d_vocab| InputContext { base: Path::new("."), stream: Stream::new(0), d_vocab, original: None };
         assert_eq!(kind.build(&context(8)).unwrap().tokens(), array![[0, 5, 3, 5, 3], [0, 7, 1, 7, 1]]);
         let error = kind.build(&context(7)).unwrap_err().to_string();
         assert!(error.contains('8') && error.contains('7'), "{error}");
@@ -244,7 +251,7 @@ mod tests {
         assert!(with("period", json!(0), json!([[0, 5]])).starts_with("period"));
         assert!(with("start", json!(true), json!([[0, 5]])).starts_with("start"));
         let kind = tokens(json!({ "tokens": [[5, 3, 5, 3]], "period": 2, "start": false }));
-        assert_eq!(kind.shape(base).unwrap().repeats, Some(Repeats { start: 0, period: 2, count: 2 }));
+        assert_eq!(kind.shape(base, None).unwrap().repeats, Some(Repeats { start: 0, period: 2, count: 2 }));
     }
 
     #[test]
@@ -265,7 +272,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |text: &str| {
             std::fs::write(folder.path().join("t.json"), text).unwrap();
-            tokens(json!({ "file": "t.json" })).shape(folder.path()).map_err(|error| error.to_string())
+            tokens(json!({ "file": "t.json" })).shape(folder.path(), None).map_err(|error| error.to_string())
         };
         assert_eq!(write("[[0, 5, 3], [1, 2, 4]]").unwrap().min_vocab, 6);
         for (text, expected) in [
@@ -281,7 +288,7 @@ mod tests {
             let error = write(text).unwrap_err();
             assert!(error.contains(expected) && error.contains("t.json"), "{text}: {error}");
         }
-        assert!(matches!(tokens(json!({ "file": "none.json" })).shape(folder.path()), Err(Error::Io { .. })));
+        assert!(matches!(tokens(json!({ "file": "none.json" })).shape(folder.path(), None), Err(Error::Io { .. })));
     }
 
     #[test]

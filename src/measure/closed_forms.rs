@@ -26,7 +26,7 @@ use serde::Deserialize;
 /// the one earlier position that a head looks for, with `keys` positions to attend to in all, the start token first:
 /// e^β/(e^β + m − 1) for m keys, with a resting place e^β/(e^β + e^r + m − 2); a head that matches itself as well has two targets. With tokens
 /// that are distinct within a period this is so in the second repeat. (Of a prefix of several tokens no other position may match
-/// a part.) `attention_at_rest`: attention to the start token where
+/// a part.) `after_copy`: how many positions after an earlier copy of the current token a head looks, 0 or 1 as a rule. `attention_at_rest`: attention to the start token where
 /// nothing matches. `saturated_loss`: ln(s + (V − s) e^(−γ)), the loss where a head attends only to sources that raise s tokens by
 /// γ, the right one among them. `loss_at_rest`: ln V, while all heads that write to the output rest.
 ///

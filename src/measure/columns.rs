@@ -1,9 +1,8 @@
 //! What the tables of measures are made of.
 
-use crate::circuit::composition::Channel;
 use crate::circuit::loss::repeat_groups;
 use crate::input::{Repeats, TokenBatch};
-use crate::model::{HeadId, ModelConfig};
+use crate::model::{Channel, HeadId, ModelConfig};
 use crate::{Error, Result};
 use polars::prelude::{DataFrame, DataType, Field, Schema, df};
 
@@ -102,6 +101,11 @@ pub(super) fn tokens(parameter: &str, model: &ModelConfig, list: Option<&[usize]
     tokens.sort_unstable();
     tokens.dedup();
     Ok(Some(tokens))
+}
+
+/// What the list names, in the order of `all`; all of it without a list.
+pub(super) fn chosen<T: Copy + PartialEq>(list: Option<&[T]>, all: &[T]) -> Vec<T> {
+    all.iter().copied().filter(|item| list.is_none_or(|list| list.contains(item))).collect()
 }
 
 /// At most how many a list chooses of `all`, without listing them.

@@ -1,6 +1,7 @@
 //! Measures: what a `measure:` cell computes, one file each.
 
 mod ablation;
+mod activation_patching;
 mod attention;
 mod bigrams;
 mod circuit_size;
@@ -11,12 +12,14 @@ mod columns;
 mod composition;
 mod composition_components;
 mod copying;
+mod detection;
 mod eigenvalues;
 mod eigenvectors;
 mod head_scores;
 mod logit_attribution;
 mod logits;
 mod loss;
+mod path_patching;
 mod paths;
 mod principal_angles;
 mod score_paths;
@@ -29,6 +32,7 @@ mod token_swap;
 mod virtual_heads;
 
 pub use ablation::Ablation;
+pub use activation_patching::ActivationPatching;
 pub use attention::Attention;
 pub use bigrams::Bigrams;
 pub use circuit_size::CircuitSize;
@@ -37,12 +41,14 @@ pub use closed_forms::ClosedForms;
 pub use composition::Composition;
 pub use composition_components::CompositionComponents;
 pub use copying::Copying;
+pub use detection::Detection;
 pub use eigenvalues::Eigenvalues;
 pub use eigenvectors::Eigenvectors;
 pub use head_scores::HeadScores;
 pub use logit_attribution::LogitAttribution;
 pub use logits::Logits;
 pub use loss::Loss;
+pub use path_patching::PathPatching;
 pub use paths::Paths;
 pub use principal_angles::PrincipalAngles;
 pub use score_paths::ScorePaths;
@@ -74,6 +80,12 @@ pub trait Measure: Send + Sync + Debug {
     /// Whether the measure reads an input; if not, naming one is an error.
     fn needs_input(&self) -> bool;
 
+    /// Further inputs of the experiment that parameters name: only of measures that need an input. They are drawn for the same
+    /// vocabulary, and [`Subject::other`] and [`Subject::counterpart`] give them out.
+    fn other_inputs(&self) -> Vec<OtherInput<'_>> {
+        Vec::new()
+    }
+
     /// Checks the parameters against a model and an input, before anything is computed.
     ///
     /// # Errors
@@ -84,7 +96,7 @@ pub trait Measure: Send + Sync + Debug {
     }
 
     /// Number of rows for one model, and the largest number of bytes that computing them holds beside model and input: an
-    /// estimate for planning.
+    /// estimate for planning. Inputs and weights are counted elsewhere.
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost;
 
     /// Computes the table of one model: the columns of [`Measure::columns`], its rows in an order that is the measure's own and
@@ -96,6 +108,17 @@ pub trait Measure: Send + Sync + Debug {
     fn compute(&self, subject: &Subject) -> Result<DataFrame>;
 }
 
+/// An input that a parameter of a measure names, beside the cell's `input`. Its sequences are as long as those of `input`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherInput<'a> {
+    /// The parameter, `corrupted`.
+    pub parameter: &'static str,
+    /// The name that it gives.
+    pub name: &'a str,
+    /// Whether there must be as many sequences as in `input`, since each is the counterpart of one there.
+    pub same_sequences: bool,
+}
+
 /// What a measure looks at: one model, and what belongs to it.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
@@ -103,6 +126,8 @@ pub struct Subject<'a> {
     pub model: &'a Transformer,
     /// The tokens that it reads, for a measure that needs an input.
     pub input: Option<&'a TokenBatch>,
+    /// The tokens of the [`OtherInput`]s, each with its parameter.
+    pub others: Vec<(&'a str, &'a TokenBatch)>,
     /// The parameters that the model was built from, where they are known: theory starts from them.
     pub origin: Option<&'a dyn ModelKind>,
     /// The stream of the measure's own random draws: one for each cell, the same for all its models.
@@ -112,7 +137,65 @@ pub struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// A model that is measured outside of an experiment.
     pub fn new(model: &'a Transformer, input: Option<&'a TokenBatch>) -> Self {
-        Self { model, input, origin: None, stream: Stream::new(0) }
+        Self { model, input, others: Vec::new(), origin: None, stream: Stream::new(0) }
+    }
+
+    /// The same with the input that a parameter of the measure names, whatever its name.
+    ///
+    /// ```
+    /// use attn_circuits::input::{Recipe, TokenBatch};
+    /// use attn_circuits::measure::Subject;
+    /// use attn_circuits::stream::Stream;
+    /// # use attn_circuits::model::build::{BuildContext, MODELS};
+    /// # let parameters = serde_json::json!({ "layers": 1, "heads": 1, "d_model": 4, "vocab": 9, "context": 5 });
+    /// # let random = MODELS.iter().find(|kind| kind.name == "random").unwrap();
+    /// # let context = BuildContext { base: "".as_ref(), stream: Stream::new(1) };
+    /// # let model = (random.parse)(parameters).unwrap().build(&context)?;
+    /// let clean = TokenBatch::new(ndarray::array![[0, 5, 3, 5, 3]], None)?;
+    /// let corrupted = Recipe::OtherTokens.apply(&clean, model.config().d_vocab, &Stream::new(2021))?;
+    ///
+    /// let subject = Subject::new(&model, Some(&clean)).with("corrupted", &corrupted);
+    /// assert_eq!(subject.counterpart("corrupted")?, &corrupted);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with(mut self, parameter: &'a str, batch: &'a TokenBatch) -> Self {
+        self.others.retain(|(taken, _)| *taken != parameter);
+        self.others.push((parameter, batch));
+        self
+    }
+
+    /// The input that a parameter of the measure names ([`Measure::other_inputs`]).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is none, or its sequences are not as long as those of [`Subject::input`].
+    pub fn other(&self, parameter: &str) -> Result<&'a TokenBatch> {
+        let found = self.others.iter().find(|(of, _)| *of == parameter).map(|(_, batch)| *batch);
+        let other = found.ok_or_else(|| Error::invalid(format!("this measure needs an input for its `{parameter}`")))?;
+        match self.input.map(TokenBatch::length) {
+            Some(length) if length != other.length() => {
+                let found = other.length();
+                Err(Error::invalid(format!(
+                    "the input for `{parameter}` has sequences of {found} tokens, but `input` of {length}"
+                )))
+            }
+            _ => Ok(other),
+        }
+    }
+
+    /// [`Subject::other`] where each sequence is the counterpart of the one at the same place in [`Subject::input`].
+    ///
+    /// # Errors
+    /// Those of [`Subject::other`]; [`Error::Invalid`] if there are not as many sequences.
+    pub fn counterpart(&self, parameter: &str) -> Result<&'a TokenBatch> {
+        let other = self.other(parameter)?;
+        match self.input.map(TokenBatch::sequences) {
+            Some(sequences) if sequences != other.sequences() => {
+                let found = other.sequences();
+                Err(Error::invalid(format!("the input for `{parameter}` has {found} sequences, but `input` has {sequences}")))
+            }
+            _ => Ok(other),
+        }
     }
 
     /// The input of a measure that needs one.
@@ -133,6 +216,7 @@ pub struct Cost {
 /// All measures.
 pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Ablation),
+    kind!(dyn Measure, ActivationPatching),
     kind!(dyn Measure, Attention),
     kind!(dyn Measure, Bigrams),
     kind!(dyn Measure, CircuitSize),
@@ -141,12 +225,14 @@ pub static MEASURES: &[Kind<dyn Measure>] = &[
     kind!(dyn Measure, Composition),
     kind!(dyn Measure, CompositionComponents),
     kind!(dyn Measure, Copying),
+    kind!(dyn Measure, Detection),
     kind!(dyn Measure, Eigenvalues),
     kind!(dyn Measure, Eigenvectors),
     kind!(dyn Measure, HeadScores),
     kind!(dyn Measure, LogitAttribution),
     kind!(dyn Measure, Logits),
     kind!(dyn Measure, Loss),
+    kind!(dyn Measure, PathPatching),
     kind!(dyn Measure, Paths),
     kind!(dyn Measure, PrincipalAngles),
     kind!(dyn Measure, ScorePaths),
@@ -170,6 +256,7 @@ fn pass_bytes(model: &ModelConfig, input: &InputShape, keep: Keep) -> usize {
         (true, bytes_of::<f32>(&[3, heads, model.d_head, n])),
         (keep.scores, bytes_of::<f32>(&[layers, heads, n, n])),
         (keep.patterns, bytes_of::<f32>(&[layers, heads, n, n])),
+        (keep.qkv, bytes_of::<f32>(&[layers, 3, heads, model.d_head, n])),
         (keep.z, bytes_of::<f32>(&[layers, heads, model.d_head, n])),
         (keep.results, bytes_of::<f32>(&[layers, heads, model.d_model, n])),
         (keep.residual, bytes_of::<f32>(&[layers.saturating_add(1), model.d_model, n])),
@@ -195,6 +282,26 @@ fn chunk_bytes(model: &ModelConfig, input: Option<&InputShape>) -> usize {
     let Some(input) = input else { return 0 };
     let keep = Keep { patterns: true, z: true, residual: true, logits: true, ..Keep::NOTHING };
     pass_bytes(model, &InputShape { sequences: sequences_at_once(input), ..*input }, keep)
+}
+
+/// Bytes of a sweep of interventions: the chunks that are worked on at the same time, as many runs beside the clean one as `others`
+/// says, a run under intervention and a sum for the means for each thread, and what comes out.
+fn sweep_bytes(model: &ModelConfig, input: Option<&InputShape>, others: usize, interventions: usize, groups: usize) -> usize {
+    let Some(input) = input else { return 0 };
+    let chunks = InputShape { sequences: sequences_at_once(input), ..*input };
+    let keep = |logits: bool| Keep { patterns: true, qkv: true, z: true, residual: logits, logits, ..Keep::NOTHING };
+    let clean = pass_bytes(model, &chunks, keep(true));
+    let other = pass_bytes(model, &chunks, keep(false)).saturating_mul(others);
+    let width = model.n_heads.saturating_mul(model.d_head).saturating_mul(6).saturating_add(model.d_model.saturating_mul(4));
+    let threads = rayon::current_num_threads();
+    // Each thread has a chunk under one intervention, and perhaps a pattern that is replaced.
+    let (n, chunk) = (input.length, crate::model::chunk_sequences(input.length).min(input.sequences));
+    let one = bytes_of::<f32>(&[threads, chunk, n, width.saturating_add(n)]);
+    let means = bytes_of::<f64>(&[threads.saturating_add(1), model.n_layers, n, model.n_heads, model.d_head]);
+    let logits = bytes_of::<f32>(&[threads, model.d_vocab, model.d_head.saturating_add(crate::model::LEAST_ROWS_OF_LOGITS)]);
+    let readout = bytes_of::<f32>(&[model.n_heads, model.d_head, model.d_vocab]);
+    let outcomes = bytes_of::<f64>(&[3, interventions.saturating_add(1), input.sequences, groups]);
+    [clean, other, one, means, logits, readout, outcomes].into_iter().fold(0, usize::saturating_add)
 }
 
 /// Bytes of the matrices that read from the stream, into which a frozen run folds the LayerNorms before them.
@@ -250,6 +357,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn other_inputs_are_as_long_and_counterparts_as_many() {
+        let builder = Kind::find(crate::model::build::MODELS, "random").unwrap().parse;
+        let builder = builder(json!({ "layers": 0, "heads": 1, "d_model": 1, "vocab": 3, "context": 9 })).unwrap();
+        let context = crate::model::build::BuildContext { base: std::path::Path::new(""), stream: Stream::new(1) };
+        let model = builder.build(&context).unwrap();
+        let batch = |sequences, length| TokenBatch::new(ndarray::Array2::zeros((sequences, length)), None).unwrap();
+        let (input, same, more, longer) = (batch(2, 3), batch(2, 3), batch(5, 3), batch(2, 4));
+        let subject =
+            Subject::new(&model, Some(&input)).with("a", &longer).with("a", &same).with("b", &more).with("c", &longer);
+        assert!(std::ptr::eq(subject.counterpart("a").unwrap(), &same));
+        assert!(std::ptr::eq(subject.other("b").unwrap(), &more));
+        let error = |result: Result<&TokenBatch>| result.unwrap_err().to_string();
+        assert_eq!(error(subject.counterpart("b")), "the input for `b` has 5 sequences, but `input` has 2");
+        assert_eq!(error(subject.other("c")), "the input for `c` has sequences of 4 tokens, but `input` of 3");
+        assert_eq!(error(subject.other("d")), "this measure needs an input for its `d`");
     }
 
     #[test]

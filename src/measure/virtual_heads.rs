@@ -1,13 +1,13 @@
 use super::columns::{INTEGER, NUMBER, TEXT, check_heads, head_count, heads_of, integer, schema};
 use super::{Cost, Measure, Subject, scores};
 use crate::Result;
-use crate::circuit::composition::{Channel, composition};
+use crate::circuit::composition::composition;
 use crate::circuit::head_scores::{CONVENTIONS, Score};
 use crate::circuit::virtual_heads::{VirtualHead, virtual_copying, virtual_head_scores};
 use crate::circuit::weights::Circuits;
 use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::{HeadId, ModelConfig};
+use crate::model::{Channel, HeadId, ModelConfig};
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;

@@ -13,6 +13,8 @@ pub struct Keep {
     pub scores: bool,
     /// Attention patterns.
     pub patterns: bool,
+    /// Queries, keys and values.
+    pub qkv: bool,
     /// Values mixed by the patterns, before `W_O`.
     pub z: bool,
     /// What each head adds to the stream (without `b_O`).
@@ -25,9 +27,11 @@ pub struct Keep {
 
 impl Keep {
     /// Nothing.
-    pub const NOTHING: Self = Self { scores: false, patterns: false, z: false, results: false, residual: false, logits: false };
+    pub const NOTHING: Self =
+        Self { scores: false, patterns: false, qkv: false, z: false, results: false, residual: false, logits: false };
     /// Everything.
-    pub const ALL: Self = Self { scores: true, patterns: true, z: true, results: true, residual: true, logits: true };
+    pub const ALL: Self =
+        Self { scores: true, patterns: true, qkv: true, z: true, results: true, residual: true, logits: true };
 }
 
 /// What a forward pass kept: one entry a layer (that the pass went through), empty where it was not asked for.
@@ -39,6 +43,8 @@ pub struct Cache {
     pub scores: Vec<Array4<f32>>,
     /// `[b, H, n, n]` a layer; rows sum to 1, zero above the diagonal.
     pub patterns: Vec<Array4<f32>>,
+    /// `[b, n, 3·H, k]` a layer: the queries of all heads, then their keys, then their values, positions and biases in them.
+    pub qkv: Vec<Array4<f32>>,
     /// `[b, n, H, k]` a layer.
     pub z: Vec<Array4<f32>>,
     /// `[b, n, H, d]` a layer.

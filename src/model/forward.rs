@@ -1,11 +1,13 @@
 //! The forward pass, over a batch, in chunks of sequences that run in parallel.
 
-use super::attention::{Keepers, attend, attend_with};
+use super::attention::{Keepers, attend};
 use super::{Cache, Keep, LayerNorm, Normalization, Positions, Transformer};
 use crate::batch::TokenBatch;
+use crate::linalg::{add_product, product};
 use crate::{Error, Result};
 use ndarray::{Array2, Array3, Array4, ArrayView1, ArrayView2, ArrayViewMut2, Axis, concatenate, s};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Positions that share the products of one chunk. A constant: chunks, and so every rounding, are the same for any number of
 /// threads.
@@ -23,18 +25,6 @@ pub struct Chunk<'a> {
     pub first: usize,
     /// Tokens of these sequences, `[b, n]`.
     pub tokens: ArrayView2<'a, u32>,
-}
-
-/// Changes the `z` of a layer, `[b·n, H·k]`, in place.
-pub(crate) type EditZ<'a> = dyn Fn(usize, ArrayViewMut2<f32>) + Sync + 'a;
-
-/// How a pass differs from the model's own.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Steer<'a> {
-    /// Attention patterns to use in place of the model's own: `[b, H, n, n]`, one entry for each layer of the model.
-    pub patterns: Option<&'a [Array4<f32>]>,
-    /// Called with each layer and its `z`, before `W_O`.
-    pub edit_z: Option<&'a EditZ<'a>>,
 }
 
 impl Transformer {
@@ -86,6 +76,7 @@ impl Transformer {
         Ok(Cache {
             scores: layers(|part| &part.scores),
             patterns: layers(|part| &part.patterns),
+            qkv: layers(|part| &part.qkv),
             z: layers(|part| &part.z),
             results: layers(|part| &part.results),
             residual: (0..parts[0].residual.len()).map(stream).collect(),
@@ -99,15 +90,37 @@ impl Transformer {
     /// # Errors
     /// Those of [`Transformer::check_batch`].
     pub fn map_chunks<R: Send>(&self, batch: &TokenBatch, keep: Keep, f: impl Fn(Chunk, Cache) -> R + Sync) -> Result<Vec<R>> {
+        let chunks = self.chunks(batch)?;
+        Ok(chunks.into_par_iter().map(|chunk| f(chunk, self.forward(chunk.tokens, keep))).collect())
+    }
+
+    /// The same where answers are large: `take` gets one after the other, in the order of the sequences, and no more of them are
+    /// alive than there are threads.
+    ///
+    /// # Errors
+    /// Those of [`Transformer::check_batch`].
+    pub(crate) fn take_chunks<R: Send>(
+        &self,
+        batch: &TokenBatch,
+        keep: Keep,
+        f: impl Fn(Chunk, Cache) -> R + Sync,
+        take: impl FnMut(R),
+    ) -> Result<()> {
+        let mut take = take;
+        for wave in self.chunks(batch)?.chunks(rayon::current_num_threads().max(1)) {
+            let work = |&chunk: &Chunk| f(chunk, self.forward(chunk.tokens, keep));
+            wave.par_iter().map(work).collect::<Vec<_>>().into_iter().for_each(&mut take);
+        }
+        Ok(())
+    }
+
+    /// The slices of a batch, once it is checked.
+    fn chunks<'b>(&self, batch: &'b TokenBatch) -> Result<Vec<Chunk<'b>>> {
         self.check_batch(batch)?;
         let size = chunk_sequences(batch.length());
-        let tokens = batch.tokens();
-        let chunks: Vec<_> = tokens.axis_chunks_iter(Axis(0), size).collect();
-        let work = |(index, tokens): (usize, ArrayView2<u32>)| {
-            let cache = self.continue_from(0, self.embed(tokens), Steer::default(), keep);
-            f(Chunk { first: index * size, tokens }, cache)
-        };
-        Ok(chunks.into_par_iter().enumerate().map(work).collect())
+        let rows = |first: usize| s![first..(first + size).min(batch.sequences()), ..];
+        let chunk = |first| Chunk { first, tokens: batch.tokens().slice_move(rows(first)) };
+        Ok((0..batch.sequences()).step_by(size).map(chunk).collect())
     }
 
     /// The residual stream before layer 0, `[b, n, d]`.
@@ -124,16 +137,17 @@ impl Transformer {
         x
     }
 
-    /// Runs layers `layer..` and the unembedding from a given stream `x`, `[b, n, d]`. The cache's entries start at `layer`.
-    pub(crate) fn continue_from(&self, layer: usize, x: Array3<f32>, steer: Steer, keep: Keep) -> Cache {
+    /// Runs all layers and the unembedding on some sequences, `[b, n]`, which were checked.
+    pub(crate) fn forward(&self, tokens: ArrayView2<u32>, keep: Keep) -> Cache {
+        let x = self.embed(tokens);
         let (b, n, d) = x.dim();
         let mut cache = Cache::default();
         let mut x = x.into_shape_with_order((b * n, d)).expect("the stream is in standard layout");
-        for layer in layer..self.config.n_layers {
+        for layer in 0..self.config.n_layers {
             if keep.residual {
                 cache.residual.push(unflatten(&x, b));
             }
-            self.layer(layer, &mut x, b, steer, keep, &mut cache);
+            self.layer(layer, &mut x, b, keep, &mut cache);
         }
         if keep.residual {
             cache.residual.push(unflatten(&x, b));
@@ -147,7 +161,7 @@ impl Transformer {
     /// Logits `[rows, V]` from the last residual stream `[rows, d]`.
     fn unembed(&self, mut x: Array2<f32>) -> Array2<f32> {
         self.normalize(&mut x, self.ln_final.as_ref());
-        let mut logits = x.dot(&self.w_u);
+        let mut logits = product(x.view(), self.w_u.view());
         if let Some(b_u) = &self.b_u {
             logits += b_u;
         }
@@ -155,29 +169,23 @@ impl Transformer {
     }
 
     /// Adds to the stream `x` `[b·n, d]` what the heads of a layer write.
-    fn layer(&self, layer: usize, x: &mut Array2<f32>, b: usize, steer: Steer, keep: Keep, cache: &mut Cache) {
-        let given = steer.patterns.map(|patterns| patterns[layer].view());
+    fn layer(&self, layer: usize, x: &mut Array2<f32>, b: usize, keep: Keep, cache: &mut Cache) {
         let (n_heads, d_head) = (self.config.n_heads, self.config.d_head);
         let width = n_heads * d_head;
         let block = &self.blocks[layer];
         let n = x.nrows() / b;
 
-        // With patterns given, queries and keys are not needed.
-        let first = if given.is_some() { 2 } else { 0 };
-        let w_qkv = block.w_qkv.slice(s![.., first * width..]);
         let mut qkv = if self.config.normalization == Normalization::None {
-            x.dot(&w_qkv)
+            product(x.view(), block.w_qkv.view())
         } else {
             let mut normed = x.clone();
             self.normalize(&mut normed, block.ln.as_ref());
-            normed.dot(&w_qkv)
+            product(normed.view(), block.w_qkv.view())
         };
         if let Some(b_qkv) = &block.b_qkv {
-            qkv += &b_qkv.slice(s![first * width..]);
+            qkv += b_qkv;
         }
-        if given.is_none() {
-            self.place(layer, n, &mut qkv);
-        }
+        self.place(layer, n, &mut qkv);
 
         let mut z = Array2::<f32>::zeros((b * n, width));
         let square = |wanted: bool| wanted.then(|| Array4::<f32>::zeros((b, n_heads, n, n)));
@@ -186,26 +194,16 @@ impl Transformer {
             let rows = sequence * n..(sequence + 1) * n;
             for head in 0..n_heads {
                 let part = |which: usize| {
-                    let start = (which - first) * width + head * d_head;
+                    let start = which * width + head * d_head;
                     qkv.slice(s![rows.clone(), start..start + d_head])
                 };
-                let mut z = z.slice_mut(s![rows.clone(), head * d_head..(head + 1) * d_head]);
-                if let Some(given) = given {
-                    attend_with(given.slice(s![sequence, head, .., ..]), part(2), z.view_mut());
-                    if let Some(patterns) = &mut patterns {
-                        patterns.slice_mut(s![sequence, head, .., ..]).assign(&given.slice(s![sequence, head, .., ..]));
-                    }
-                } else {
-                    let keepers = Keepers {
-                        scores: scores.as_mut().map(|a| a.slice_mut(s![sequence, head, .., ..])),
-                        pattern: patterns.as_mut().map(|a| a.slice_mut(s![sequence, head, .., ..])),
-                    };
-                    attend(part(0), part(1), part(2), self.config.attn_scale as f32, z.view_mut(), keepers);
-                }
+                let keepers = Keepers {
+                    scores: scores.as_mut().map(|a| a.slice_mut(s![sequence, head, .., ..])),
+                    pattern: patterns.as_mut().map(|a| a.slice_mut(s![sequence, head, .., ..])),
+                };
+                let z = z.slice_mut(s![rows.clone(), head * d_head..(head + 1) * d_head]);
+                attend(part(0), part(1), part(2), self.config.attn_scale as f32, z, keepers);
             }
-        }
-        if let Some(edit) = steer.edit_z {
-            edit(layer, z.view_mut());
         }
         cache.scores.extend(scores);
         cache.patterns.extend(patterns);
@@ -213,13 +211,13 @@ impl Transformer {
             let mut results = Array3::zeros((b * n, n_heads, self.config.d_model));
             for head in 0..n_heads {
                 let columns = head * d_head..(head + 1) * d_head;
-                let result = z.slice(s![.., columns.clone()]).dot(&block.w_o.slice(s![columns, ..]));
+                let result = product(z.slice(s![.., columns.clone()]), block.w_o.slice(s![columns, ..]));
                 results.slice_mut(s![.., head, ..]).assign(&result);
             }
             let shape = (b, n, n_heads, self.config.d_model);
             cache.results.push(results.into_shape_with_order(shape).expect("rows are sequences times positions"));
         }
-        *x += &z.dot(&block.w_o);
+        add_product(z.view(), block.w_o.view(), x.view_mut());
         if let Some(b_o) = &block.b_o {
             *x += b_o;
         }
@@ -227,24 +225,28 @@ impl Transformer {
             let shape = (b, n, n_heads, d_head);
             cache.z.push(z.into_shape_with_order(shape).expect("columns are heads times d_head"));
         }
+        if keep.qkv {
+            let shape = (b, n, 3 * n_heads, d_head);
+            cache.qkv.push(qkv.into_shape_with_order(shape).expect("columns are heads times d_head"));
+        }
     }
 
     /// Puts positions into queries and keys, where the scheme does it inside the layers.
     fn place(&self, layer: usize, n: usize, qkv: &mut Array2<f32>) {
-        let (n_heads, d_head) = (self.config.n_heads, self.config.d_head);
-        let both = 2 * n_heads * d_head;
-        match self.config.positions {
-            Positions::None | Positions::Standard => {}
-            Positions::Shortformer => {
-                let w_pos = self.w_pos.as_ref().expect("shortformer positions come with W_pos");
-                let shift = w_pos.slice(s![..n, ..]).dot(&self.blocks[layer].w_qkv.slice(s![.., ..both]));
-                for mut sequence in qkv.axis_chunks_iter_mut(Axis(0), n) {
-                    let mut queries_and_keys = sequence.slice_mut(s![.., ..both]);
-                    queries_and_keys += &shift;
-                }
-            }
-            Positions::Rotary { .. } => self.turn(n, qkv.slice_mut(s![.., ..both])),
+        let both = 0..2 * self.config.n_heads * self.config.d_head;
+        self.shift(layer, n, both.clone(), qkv.slice_mut(s![.., both.clone()]));
+        self.turn(n, qkv.slice_mut(s![.., both]));
+    }
+
+    /// Adds what positions write to queries and keys, with shortformer positions. `x`: `[b·n, p]`, the columns `columns` of a layer's
+    /// queries and keys.
+    pub(super) fn shift(&self, layer: usize, n: usize, columns: Range<usize>, mut x: ArrayViewMut2<f32>) {
+        if self.config.positions != Positions::Shortformer {
+            return;
         }
+        let w_pos = self.w_pos.as_ref().expect("shortformer positions come with W_pos");
+        let shift = product(w_pos.slice(s![..n, ..]), self.blocks[layer].w_qkv.slice(s![.., columns]));
+        x.axis_chunks_iter_mut(Axis(0), n).for_each(|mut sequence| sequence += &shift);
     }
 
     /// Rotates queries and keys by their positions, with rotary positions. `x`: `[b·n, m·k]`, each `k` columns those of one head.
@@ -262,7 +264,7 @@ impl Transformer {
     }
 
     /// Normalises each row in place.
-    fn normalize(&self, x: &mut Array2<f32>, ln: Option<&LayerNorm>) {
+    pub(super) fn normalize(&self, x: &mut Array2<f32>, ln: Option<&LayerNorm>) {
         if self.config.normalization == Normalization::None {
             return;
         }

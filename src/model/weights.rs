@@ -1,6 +1,6 @@
 use super::{HeadId, ModelConfig, Normalization};
 use crate::{Error, Result};
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array, Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, Dimension, s};
 
 /// Weight and bias of a LayerNorm, `[d]` each.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,13 +97,26 @@ fn expect(name: impl Into<String>, found: &[usize], expected: &[usize]) -> Resul
     Err(Error::Shape { name: name.into(), found: found.to_vec(), expected: expected.to_vec() })
 }
 
-fn finite<'a>(name: impl Into<String>, values: impl Iterator<Item = &'a f32>) -> Result<()> {
-    for (index, value) in values.enumerate() {
-        if !value.is_finite() {
-            return Err(Error::invalid(format!("{} holds {value} at flat index {index}", name.into())));
+fn finite<D: Dimension>(name: impl Into<String>, array: &Array<f32, D>) -> Result<()> {
+    match array.iter().enumerate().find(|(_, value)| !value.is_finite()) {
+        None => Ok(()),
+        Some((index, value)) => {
+            let value = if value.is_nan() { "NaN" } else { "infinite" };
+            let place = entry(&name.into(), array.shape(), index);
+            Err(Error::invalid(format!("{place} is {value}: every weight must be a finite number")))
         }
     }
-    Ok(())
+}
+
+/// The entry of a tensor at an index into its flat, row-major values, as NumPy and PyTorch write it: `blocks.0.attn.W_Q[2, 5, 1]`.
+pub(in crate::model) fn entry(name: &str, shape: &[usize], mut index: usize) -> String {
+    let mut place: Vec<String> = Vec::with_capacity(shape.len());
+    for &length in shape.iter().rev() {
+        place.push((index % length.max(1)).to_string());
+        index /= length.max(1);
+    }
+    place.reverse();
+    format!("{name}[{}]", place.join(", "))
 }
 
 impl Transformer {
@@ -120,7 +133,7 @@ impl Transformer {
             Some(norm) if norms => {
                 for (part, array) in [("w", &norm.w), ("b", &norm.b)] {
                     expect(format!("{name}.{part}"), array.shape(), &[d_model])?;
-                    finite(format!("{name}.{part}"), array.iter())?;
+                    finite(format!("{name}.{part}"), array)?;
                 }
                 Ok(())
             }
@@ -130,21 +143,21 @@ impl Transformer {
         };
 
         expect("embed.W_E", weights.w_e.shape(), &[d_vocab, d_model])?;
-        finite("embed.W_E", weights.w_e.iter())?;
+        finite("embed.W_E", &weights.w_e)?;
         match &weights.w_pos {
             Some(w_pos) if config.has_w_pos() => {
                 expect("pos_embed.W_pos", w_pos.shape(), &[n_ctx, d_model])?;
-                finite("pos_embed.W_pos", w_pos.iter())?;
+                finite("pos_embed.W_pos", w_pos)?;
             }
             None if !config.has_w_pos() => {}
             Some(_) => return Err(Error::invalid("pos_embed.W_pos is given, but the position scheme has none")),
             None => return Err(Error::invalid("pos_embed.W_pos is missing, but the position scheme needs it")),
         }
         expect("unembed.W_U", weights.w_u.shape(), &[d_model, d_vocab])?;
-        finite("unembed.W_U", weights.w_u.iter())?;
+        finite("unembed.W_U", &weights.w_u)?;
         if let Some(b_u) = &weights.b_u {
             expect("unembed.b_U", b_u.shape(), &[d_vocab])?;
-            finite("unembed.b_U", b_u.iter())?;
+            finite("unembed.b_U", b_u)?;
         }
         check_norm("ln_final", &weights.ln_final)?;
         if weights.blocks.len() != n_layers {
@@ -160,17 +173,17 @@ impl Transformer {
                 ("W_O", &block.w_o, [n_heads, d_head, d_model]),
             ] {
                 expect(format!("blocks.{layer}.attn.{name}"), array.shape(), &shape)?;
-                finite(format!("blocks.{layer}.attn.{name}"), array.iter())?;
+                finite(format!("blocks.{layer}.attn.{name}"), array)?;
             }
             for (name, bias) in [("b_Q", &block.b_q), ("b_K", &block.b_k), ("b_V", &block.b_v)] {
                 if let Some(bias) = bias {
                     expect(format!("blocks.{layer}.attn.{name}"), bias.shape(), &[n_heads, d_head])?;
-                    finite(format!("blocks.{layer}.attn.{name}"), bias.iter())?;
+                    finite(format!("blocks.{layer}.attn.{name}"), bias)?;
                 }
             }
             if let Some(b_o) = &block.b_o {
                 expect(format!("blocks.{layer}.attn.b_O"), b_o.shape(), &[d_model])?;
-                finite(format!("blocks.{layer}.attn.b_O"), b_o.iter())?;
+                finite(format!("blocks.{layer}.attn.b_O"), b_o)?;
             }
         }
         let blocks = weights.blocks.into_iter().map(|block| Block::stack(&config, block)).collect();

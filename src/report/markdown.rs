@@ -156,6 +156,46 @@ pub(super) fn line(markdown: &str) -> String {
     inline(Parser::new_ext(markdown, options()).collect())
 }
 
+/// The first sentence of `markdown` as inline HTML without links: up to a full stop, a question or exclamation mark that a capital
+/// letter or nothing follows. Empty if it does not start with a paragraph.
+pub(super) fn first_sentence(markdown: &str) -> String {
+    let paragraph = Parser::new_ext(markdown, options()).skip_while(|event| *event != Event::Start(Tag::Paragraph)).skip(1);
+    let paragraph: Vec<_> = paragraph.take_while(|event| *event != Event::End(TagEnd::Paragraph)).collect();
+    let mut kept: Vec<Event> = Vec::new();
+    // A sentence can end with one event and the next begin with another.
+    let mut rest = paragraph.iter().map(|event| text(std::slice::from_ref(event))).collect::<Vec<_>>();
+    for (index, event) in paragraph.iter().enumerate() {
+        let own = std::mem::take(&mut rest[index]);
+        let behind: String = rest[index..].concat();
+        if let (Event::Text(words), Some(end)) = (event, sentence_end(&own, &behind)) {
+            kept.push(Event::Text(words[..end].to_owned().into()));
+            // What is open is closed, in order.
+            let mut open = Vec::new();
+            for event in &kept {
+                match event {
+                    Event::Start(tag) => open.push(tag.to_end()),
+                    Event::End(_) => drop(open.pop()),
+                    _ => {}
+                }
+            }
+            kept.extend(open.into_iter().rev().map(Event::End));
+            break;
+        }
+        kept.push(event.clone());
+    }
+    inline(kept)
+}
+
+/// Where the first sentence of `text` ends, if it does, with `behind` following.
+fn sentence_end(text: &str, behind: &str) -> Option<usize> {
+    text.char_indices().filter(|(_, c)| ['.', '?', '!'].contains(c)).map(|(at, c)| at + c.len_utf8()).find(|&end| {
+        let after = &text[end..];
+        let next = after.chars().chain(behind.chars()).collect::<String>();
+        let words = next.trim_start();
+        words.is_empty() || (words.len() < next.len() && words.starts_with(|c: char| c.is_uppercase() || "“‘\"'(".contains(c)))
+    })
+}
+
 fn inline(events: Vec<Event>) -> String {
     let mut out: Vec<Event> = Vec::new();
     for event in events {
@@ -326,6 +366,25 @@ mod tests {
         assert_eq!(prose.fragment("# One *head*"), "<p>One <em>head</em></p>\n");
         assert!(prose.headings.is_empty());
         assert_eq!(line("One **head** of [layer](x.html),\n`1`"), "One <strong>head</strong> of layer, <code>1</code>");
+    }
+
+    #[test]
+    fn the_first_sentence_ends_where_the_next_begins() {
+        for (markdown, sentence) in [
+            ("One head. Another one.", "One head."),
+            ("Is it *here?* Yes.", "Is it <em>here?</em>"),
+            ("One *head is. Two* are", "One <em>head is.</em>"),
+            ("See Elhage et al. 2021, section 3.\nThen more.", "See Elhage et al. 2021, section 3."),
+            ("A rate of 0.5 is not\nmuch", "A rate of 0.5 is not much"),
+            ("## Heading\n\nWords of `W_E`. More.\n\nNext.", "Words of <code>W_E</code>."),
+            ("[a link](x.html). Then", "a link."),
+            ("A <b>bold</b> word. Then", "A &lt;b&gt;bold&lt;/b&gt; word."),
+            ("<script>alert(1)</script>\n\nWords. Then", "Words."),
+            ("- a list", ""),
+            ("", ""),
+        ] {
+            assert_eq!(first_sentence(markdown), sentence, "{markdown}");
+        }
     }
 
     #[test]

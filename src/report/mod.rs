@@ -1,8 +1,9 @@
-//! The report: one self-contained HTML page.
+//! The report, one self-contained HTML page, and the index over several.
 //!
 //! Nothing on it needs a script or the network, and whatever an experiment names or a table holds is text: a policy in the page's
 //! head forbids the rest once more.
 
+mod index;
 mod markdown;
 mod number;
 mod svg;
@@ -13,6 +14,7 @@ use markdown::Prose;
 use minijinja::{Environment, Value, context, syntax::SyntaxConfig};
 use polars::prelude::DataFrame;
 
+pub use index::{Claim, Entry, is_index, render_index};
 pub use number::{count, number};
 
 /// Rows of a table that are shown at most.
@@ -164,11 +166,16 @@ pub fn render(report: &Report) -> Result<String> {
         provenance => pairs(&report.provenance),
         source => report.source.trim_end(),
     };
+    let environment = environment("page.html", include_str!("page.html"))?;
+    environment.get_template("page.html").and_then(|template| template.render(page)).map_err(broken)
+}
+
+/// The template engine with one template. Its name must end in `.html`: that is what turns escaping on.
+fn environment<'a>(name: &'a str, template: &'a str) -> Result<Environment<'a>> {
     let mut templates = Environment::new();
     templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).build().map_err(broken)?);
-    // The name ends in `.html`: that is what turns escaping on.
-    templates.add_template("page.html", include_str!("page.html")).map_err(broken)?;
-    templates.get_template("page.html").and_then(|template| template.render(page)).map_err(broken)
+    templates.add_template(name, template).map_err(broken)?;
+    Ok(templates)
 }
 
 /// HTML that is known to be safe.
@@ -194,7 +201,7 @@ fn href(path: &str) -> Value {
 }
 
 fn broken(error: minijinja::Error) -> Error {
-    Error::Invalid(format!("the report cannot be written: {error:#}"))
+    Error::Invalid(format!("the page cannot be written: {error:#}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Figures within the page.
 
 use super::markdown::escape;
+use std::collections::HashSet;
 
 /// An SVG document ready to stand in HTML: no prolog, a name for readers who do not see it, and ids that no other figure of the
 /// page has, since `url(#clip)` would otherwise take the first figure's.
@@ -8,13 +9,7 @@ use super::markdown::escape;
 /// The document is our own and trusted: nothing else of it is changed.
 pub(super) fn embed(svg: &str, number: usize, title: &str) -> String {
     let Some(start) = svg.find("<svg") else { return String::new() };
-    let mut svg = svg[start..].trim_end().to_owned();
-    for id in ids(&svg) {
-        let own = format!("f{number}-{id}");
-        for (before, after) in [("id=\"", "\""), ("url(#", ")"), ("href=\"#", "\""), ("aria-labelledby=\"", "\"")] {
-            svg = svg.replace(&format!("{before}{id}{after}"), &format!("{before}{own}{after}"));
-        }
-    }
+    let mut svg = with_own_ids(svg[start..].trim_end(), number);
     let tag = &svg[..svg.find('>').unwrap_or(svg.len())];
     if !tag.contains("role=") {
         let label = if tag.contains("aria-label") { String::new() } else { format!(" aria-label=\"{}\"", escape(title)) };
@@ -32,8 +27,41 @@ pub(super) fn width(svg: &str) -> Option<usize> {
     (1.0..1e5).contains(&pixels).then(|| format!("{pixels:.0}").parse().ok())?
 }
 
-fn ids(svg: &str) -> Vec<String> {
-    svg.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+/// The document with `f3-` before every id and wherever one is referred to, in one pass: figures have hundreds of references.
+fn with_own_ids(svg: &str, number: usize) -> String {
+    let ids: HashSet<&str> = svg.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let mut out = String::with_capacity(svg.len() + svg.len() / 8);
+    let mut rest = svg;
+    while let Some(start) = rest.find('<') {
+        let end = rest[start..].find('>').map_or(rest.len(), |at| start + at + 1);
+        out.push_str(&rest[..start]);
+        let mut name = "";
+        // Between quotes stand the values, before each its name.
+        for (index, part) in rest[start..end].split('"').enumerate() {
+            if index > 0 {
+                out.push('"');
+            }
+            if index % 2 == 0 {
+                name = part;
+                out.push_str(part);
+                continue;
+            }
+            let (before, id) = match part.strip_prefix("url(#").and_then(|rest| rest.strip_suffix(')')) {
+                Some(id) => ("url(#", id),
+                None if name.ends_with("href=") && part.starts_with('#') => part.split_at(1),
+                None if name.ends_with(" id=") || name.ends_with(" aria-labelledby=") => ("", part),
+                None => (part, ""),
+            };
+            out.push_str(before);
+            if ids.contains(id) {
+                out.push_str(&format!("f{number}-"));
+            }
+            out.push_str(&part[before.len()..]);
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-use crate::{Error, Result};
+use crate::names::shorten;
+use crate::{Error, Result, files};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs;
 use std::path::Path;
+
+/// Larger manifests are not those of any run: each of the most models that an experiment can have takes some hundred bytes.
+pub(super) const LARGEST: u64 = 1 << 30;
 
 /// `manifest.json`: what made the results, and what they are. With the tables, all that drawing figures and report takes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -72,6 +75,9 @@ pub enum CellRecord {
         models: Vec<String>,
         /// Input read.
         input: Option<String>,
+        /// Further inputs read, by the parameter that names each.
+        #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+        other_inputs: IndexMap<String, String>,
     },
     /// A derived table.
     Query {
@@ -108,6 +114,41 @@ pub enum CellRecord {
     },
 }
 
+/// A claim, [`CellRecord::Claim`] by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimRecord<'a> {
+    /// The sentence (Markdown).
+    pub statement: &'a str,
+    /// The query that checks it.
+    pub check: &'a str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The numbers compared.
+    pub numbers: &'a [(String, Value)],
+}
+
+impl ClaimRecord<'_> {
+    /// The sentence in one line.
+    pub fn line(&self) -> String {
+        self.statement.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What a figure is drawn from, [`CellRecord::Figure`] by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct FigureRecord<'a> {
+    /// Kind of figure.
+    pub kind: &'a str,
+    /// Name in the file name.
+    pub name: &'a str,
+    /// Title.
+    pub title: &'a str,
+    /// Its data: a table's name, or a query.
+    pub of: &'a str,
+    /// Parameters of the kind.
+    pub parameters: &'a Value,
+}
+
 /// One table on disk.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct TableRecord {
@@ -137,6 +178,12 @@ impl Artifact {
     }
 }
 
+/// Whether a path leads to something within the folder that it starts from, on any system.
+fn is_inside(path: &str) -> bool {
+    let is_step = |step: &str| !matches!(step, "" | "." | "..") && !step.contains(['\\', ':', '\0']);
+    path.split('/').all(is_step)
+}
+
 impl Manifest {
     /// The file's text.
     pub fn to_json(&self) -> String {
@@ -151,28 +198,47 @@ impl Manifest {
     /// [`Error::File`] if the folder holds none, or one that this version cannot read.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("manifest.json");
-        let text = fs::read_to_string(&path)
-            .map_err(|error| Error::file(folder, format!("holds no results of a run ({error}); `run` makes them")))?;
+        let text = files::read_text(&path, LARGEST, "a manifest").map_err(|error| match error {
+            Error::Io { source, .. } => Error::file(folder, format!("holds no results of a run ({source}); `run` makes them")),
+            other => other,
+        })?;
         let manifest: Self = serde_json::from_str(&text)
             .map_err(|error| Error::file(&path, format!("is not a manifest of this version ({error}); `run` makes it anew")))?;
         // Names become paths: a manifest from elsewhere must not lead out of the folder.
-        let figures = manifest.cells.iter().filter_map(|cell| match cell {
-            CellRecord::Figure { name, .. } => Some(name),
-            _ => None,
-        });
-        let is_plain = |name: &&String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        match manifest.tables.keys().chain(figures).find(|name| !is_plain(name)) {
-            Some(name) => Err(Error::file(&path, format!("holds `{name}`, which cannot be a name"))),
+        let figures = manifest.figures().map(|figure| figure.name);
+        let is_plain =
+            |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if let Some(name) = manifest.tables.keys().map(String::as_str).chain(figures).find(|name| !is_plain(name)) {
+            return Err(Error::file(&path, format!("holds `{}`, which cannot be a name", shorten(name))));
+        }
+        match manifest.artifacts.iter().map(|artifact| &artifact.path).find(|path| !is_inside(path)) {
+            Some(inner) => Err(Error::file(&path, format!("holds `{}`, which leads out of the folder", shorten(inner)))),
             None => Ok(manifest),
         }
     }
 
-    /// Number of claims that hold, and of all claims.
-    pub fn claims(&self) -> (usize, usize) {
-        let verdicts = self.cells.iter().filter_map(|cell| match cell {
-            CellRecord::Claim { holds, .. } => Some(*holds),
+    /// The claims, in order.
+    pub fn claims(&self) -> impl Iterator<Item = ClaimRecord<'_>> {
+        self.cells.iter().filter_map(|cell| match cell {
+            CellRecord::Claim { statement, check, holds, numbers } => {
+                Some(ClaimRecord { statement, check, holds: *holds, numbers })
+            }
             _ => None,
-        });
-        verdicts.fold((0, 0), |(holding, all), holds| (holding + usize::from(holds), all + 1))
+        })
+    }
+
+    /// The figures, in order: the first is number 1.
+    pub fn figures(&self) -> impl Iterator<Item = FigureRecord<'_>> {
+        self.cells.iter().filter_map(|cell| match cell {
+            CellRecord::Figure { figure, name, title, of, parameters, .. } => {
+                Some(FigureRecord { kind: figure, name, title, of, parameters })
+            }
+            _ => None,
+        })
+    }
+
+    /// Number of claims that hold, and of all claims.
+    pub fn verdicts(&self) -> (usize, usize) {
+        self.claims().fold((0, 0), |(holding, all), claim| (holding + usize::from(claim.holds), all + 1))
     }
 }

@@ -1,9 +1,16 @@
-//! The results tree on disk: written whole or not at all.
+//! The results tree on disk: written whole or not at all, by one process at a time; and the cache of what runs have computed.
 
+mod cache;
+mod lock;
 mod manifest;
+mod replaced;
 mod staging;
+mod stored;
 mod tables;
 
-pub use manifest::{Artifact, CellRecord, Manifest, ModelRecord, TableRecord};
-pub use staging::{Staging, check_target};
-pub use tables::{read_parquet, to_csv, to_parquet};
+pub use cache::{Cache, Key};
+pub use manifest::{Artifact, CellRecord, ClaimRecord, FigureRecord, Manifest, ModelRecord, TableRecord};
+pub use replaced::replace_file;
+pub use staging::{Staging, check_target, files_below, known_files};
+pub use stored::{Stored, is_results, results_in};
+pub use tables::{as_read, csv_table, decode_parquet, parquet_table, to_csv, to_parquet};

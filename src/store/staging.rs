@@ -1,4 +1,6 @@
-use crate::{Error, Result};
+use super::lock::{Lock, beside};
+use super::manifest::LARGEST;
+use crate::{Error, Result, files};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fs;
@@ -36,8 +38,9 @@ pub fn check_target(target: &Path) -> Result<()> {
 }
 
 /// The files that the manifest of a results folder knows; none if it is not a manifest of ours, of whatever version.
-fn known_files(folder: &Path) -> Option<HashSet<String>> {
-    let manifest: Value = serde_json::from_slice(&fs::read(folder.join("manifest.json")).ok()?).ok()?;
+pub fn known_files(folder: &Path) -> Option<HashSet<String>> {
+    let manifest: Value =
+        serde_json::from_slice(&files::read(&folder.join("manifest.json"), LARGEST, "a manifest").ok()?).ok()?;
     manifest.get("program")?.as_str().filter(|program| program.starts_with("attn-circuits"))?;
     let mut known: HashSet<String> = FIXED.iter().map(ToString::to_string).collect();
     for name in manifest.get("tables")?.as_object()?.keys() {
@@ -49,8 +52,11 @@ fn known_files(folder: &Path) -> Option<HashSet<String>> {
     Some(known)
 }
 
-/// Paths of all files below a folder, relative to it and with `/`.
-fn files_below(folder: &Path, prefix: &str) -> io::Result<Vec<String>> {
+/// Paths of all files below a folder, relative to it and with `/`; `prefix` stands before each.
+///
+/// # Errors
+/// What the system says.
+pub fn files_below(folder: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -67,12 +73,14 @@ fn files_below(folder: &Path, prefix: &str) -> io::Result<Vec<String>> {
 
 /// A results folder in the making: files are written beside the place where they will stand, and moved there all at once.
 ///
-/// Dropped without [`Staging::publish`], it leaves nothing behind and the last results as they were.
+/// While it lasts no other process can make results for the same place. Dropped without [`Staging::publish`], it leaves nothing
+/// behind and the last results as they were. A process that is killed leaves the last results or the new ones, too; what else lies
+/// there then, the next one takes away.
 ///
 /// ```
 /// use attn_circuits::store::Staging;
 /// let results = tempfile::tempdir().unwrap();
-/// let staging = Staging::new(&results.path().join("induction"))?;
+/// let staging = Staging::new(&results.path().join("induction"), &|| eprintln!("waiting for another run"))?;
 /// staging.write("report.html", b"<p>Nothing yet.")?;
 /// assert!(!results.path().join("induction").exists());
 /// staging.publish()?;
@@ -81,22 +89,32 @@ fn files_below(folder: &Path, prefix: &str) -> io::Result<Vec<String>> {
 /// ```
 #[derive(Debug)]
 pub struct Staging {
+    // In the order in which they go: files first, and folders that were made for them last.
     partial: TempDir,
+    _lock: Lock,
+    parents: Parents,
     target: PathBuf,
 }
 
 impl Staging {
-    /// Makes ready to write what will stand at `target`.
+    /// Makes ready to write what will stand at `target`. If another process is at it, `waiting` is called, and then its end waited
+    /// for.
     ///
     /// # Errors
     /// Those of [`check_target`]; [`Error::Io`] if the folder cannot be written.
-    pub fn new(target: &Path) -> Result<Self> {
-        check_target(target)?;
+    pub fn new(target: &Path, waiting: &dyn Fn()) -> Result<Self> {
+        // A link to a folder elsewhere stays a link: what is exchanged is the folder.
+        let linked = target.is_symlink().then(|| fs::canonicalize(target).ok()).flatten();
+        let target = linked.as_deref().unwrap_or(target);
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let partial = tempfile::Builder::new().prefix(&format!(".{name}.partial-")).tempdir_in(parent);
-        Ok(Self { partial: partial.map_err(Error::io(parent))?, target: target.to_path_buf() })
+        let parents = Parents::make(parent)?;
+        let lock = Lock::acquire(target, waiting)?;
+        recover(target)?;
+        check_target(target)?;
+        let prefix = beside(target, PARTIAL);
+        let prefix = prefix.file_name().unwrap_or_default();
+        let partial = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(Error::io(parent))?;
+        Ok(Self { partial, _lock: lock, parents, target: target.to_path_buf() })
     }
 
     /// Writes one file, `path` relative to the results folder.
@@ -104,29 +122,91 @@ impl Staging {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.partial.path().join(path);
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let file = self.partial.path().join(path);
+        // Named as it would be called in the end: the place where it is written is gone when this is read.
+        let failed = |error: io::Error| {
+            let text = format!("{error}; nothing was changed, and the last results are as they were");
+            Error::io(self.target.join(path))(io::Error::new(error.kind(), text))
+        };
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
         }
-        fs::write(&path, bytes).map_err(Error::io(&path))
+        fs::write(&file, bytes).map_err(failed)
     }
 
     /// Moves the folder into its place. What stood there before is removed only after the new one is there.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn publish(self) -> Result<()> {
+    /// Those of [`check_target`]; [`Error::Io`].
+    pub fn publish(mut self) -> Result<()> {
         let target = &self.target;
         let partial = self.partial.path();
+        // A run can take long: what somebody has put among the last results meanwhile must not go with them.
+        check_target(target)?;
         readable_by_others(partial)?;
-        if !target.exists() {
+        if target.exists() {
+            // What is then at the temporary place are the old results; removing them is left to the temporary folder.
+            swap(partial, target)?;
+        } else {
             fs::rename(partial, target).map_err(Error::io(target))?;
-            return Ok(());
         }
-        swap(partial, target)?;
-        // What is now at the temporary place are the old results; removing them is left to the temporary folder.
+        self.parents.0.clear();
         Ok(())
     }
+}
+
+/// How the names of folders go on that are not results yet, behind the name of what they will be.
+const PARTIAL: &str = "partial-";
+/// How the name of the last results ends for the moment in which the new ones take their place, where that takes two steps.
+const OLD: &str = "replaced-results";
+
+/// Folders that did not exist before.
+#[derive(Debug)]
+struct Parents(Vec<PathBuf>);
+
+impl Parents {
+    fn make(folder: &Path) -> Result<Self> {
+        let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let parents = Self(missing.map(Path::to_path_buf).collect());
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        Ok(parents)
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // Fails where somebody has put something into it by now, as it should.
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Takes away what processes that were killed have left beside `target`, and finishes what they were at. Only who has the lock can.
+fn recover(target: &Path) -> Result<()> {
+    let old = beside(target, OLD);
+    // Somebody else's folder of that name is left alone.
+    if old.is_dir() && check_target(&old).is_ok() {
+        // Killed between two steps: the last results had been moved away, and the new ones may be in place.
+        match target.exists() {
+            true => fs::remove_dir_all(&old).map_err(Error::io(&old))?,
+            false => fs::rename(&old, target).map_err(Error::io(target))?,
+        }
+    }
+    let prefix = beside(target, PARTIAL);
+    let (Some(folder), Some(prefix)) = (prefix.parent(), prefix.file_name()) else { return Ok(()) };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let entry = entry.map_err(Error::io(folder))?;
+        let name = entry.file_name();
+        let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
+        // As many letters and digits as the temporary folder's name has: those of another experiment have a point among them.
+        let ours = rest.is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric));
+        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            fs::remove_dir_all(entry.path()).map_err(Error::io(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Temporary folders are private; results are not.
@@ -149,15 +229,18 @@ fn swap(new: &Path, target: &Path) -> Result<()> {
             return Ok(());
         }
     }
-    let mut aside = new.as_os_str().to_owned();
-    aside.push("-old");
-    let aside = PathBuf::from(aside);
-    fs::rename(target, &aside).map_err(Error::io(target))?;
+    swap_in_steps(new, target)
+}
+
+/// The same in steps; [`recover`] finishes them where a process is killed between two.
+fn swap_in_steps(new: &Path, target: &Path) -> Result<()> {
+    let old = beside(target, OLD);
+    fs::rename(target, &old).map_err(Error::io(target))?;
     if let Err(error) = fs::rename(new, target) {
-        fs::rename(&aside, target).map_err(Error::io(target))?;
+        fs::rename(&old, target).map_err(Error::io(target))?;
         return Err(Error::io(target)(error));
     }
-    fs::rename(&aside, new).map_err(Error::io(new))
+    fs::rename(&old, new).map_err(Error::io(new))
 }
 
 #[cfg(test)]
@@ -173,7 +256,7 @@ mod tests {
 
     /// A results folder with one table.
     fn write_results(target: &Path, table: &str) {
-        let staging = Staging::new(target).unwrap();
+        let staging = Staging::new(target, &|| {}).unwrap();
         let manifest = format!(r#"{{ "program": "attn-circuits 0", "tables": {{ "{table}": {{}} }}, "artifacts": [] }}"#);
         staging.write("manifest.json", manifest.as_bytes()).unwrap();
         staging.write(&format!("tables/{table}.csv"), b"1").unwrap();
@@ -195,7 +278,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("run");
         write_results(&target, "first");
-        let abandoned = Staging::new(&target).unwrap();
+        let abandoned = Staging::new(&target, &|| {}).unwrap();
         abandoned.write("tables/second.csv", b"2").unwrap();
         drop(abandoned);
         assert_eq!(names(&target.join("tables")), ["first.csv"]);
@@ -205,7 +288,7 @@ mod tests {
     #[track_caller]
     fn assert_refused(target: &Path, why: &str) {
         let before = files_below(target, "").unwrap();
-        let error = Staging::new(target).unwrap_err().to_string();
+        let error = Staging::new(target, &|| {}).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
         assert_eq!(files_below(target, "").unwrap(), before);
     }
@@ -229,5 +312,99 @@ mod tests {
         write_results(&target, "loss");
         fs::write(target.join("tables/notes.txt"), "a thought").unwrap();
         assert_refused(&target, "tables/notes.txt: lies among the results");
+    }
+
+    #[test]
+    fn notes_that_come_while_a_run_lasts_are_not_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("run");
+        write_results(&target, "loss");
+        let staging = Staging::new(&target, &|| {}).unwrap();
+        fs::write(target.join("notes.txt"), "a thought").unwrap();
+        let error = staging.publish().unwrap_err().to_string();
+        assert!(error.contains("notes.txt: lies among the results"), "{error}");
+        assert_eq!(names(&target), ["manifest.json", "notes.txt", "tables"]);
+        assert_eq!(names(root.path()), ["run"]);
+    }
+
+    #[test]
+    fn what_killed_runs_have_left_is_taken_away_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("run");
+        write_results(&target, "last");
+        for name in [".run.partial-aB3xyz", ".run.partial-other.partial-aB3xyz", ".run.partial-abcdefg", "run.partial-aB3xyz"] {
+            fs::create_dir_all(root.path().join(name).join("tables")).unwrap();
+        }
+        fs::write(root.path().join(".run.partial-afile1"), "somebody's").unwrap();
+        fs::write(root.path().join(".run.lock"), "").unwrap();
+        write_results(&target, "new");
+        let left =
+            [".run.partial-abcdefg", ".run.partial-afile1", ".run.partial-other.partial-aB3xyz", "run", "run.partial-aB3xyz"];
+        assert_eq!(names(root.path()), left);
+    }
+
+    /// Every moment at which a process can be killed while it exchanges the folders in steps.
+    #[test]
+    fn an_exchange_in_steps_can_be_interrupted() {
+        for steps in 0..=3 {
+            let root = tempfile::tempdir().unwrap();
+            let target = root.path().join("run");
+            write_results(&target, "last");
+            let new = root.path().join(".run.partial-aB3xyz");
+            fs::create_dir(&new).unwrap();
+            fs::write(new.join("new"), "").unwrap();
+            let (old, last) = (beside(&target, OLD), vec!["manifest.json", "tables"]);
+            let renames = [(&target, &old), (&new, &target), (&old, &new)];
+            renames[..steps].iter().for_each(|(from, to)| fs::rename(from, to).unwrap());
+            recover(&target).unwrap();
+            assert_eq!(names(&target), if steps < 2 { last } else { vec!["new"] }, "after {steps} steps");
+            assert_eq!(names(root.path()), ["run"], "after {steps} steps");
+        }
+        let root = tempfile::tempdir().unwrap();
+        for name in ["one", "other"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join(name), "").unwrap();
+        }
+        swap_in_steps(&root.path().join("one"), &root.path().join("other")).unwrap();
+        assert_eq!(names(&root.path().join("other")), ["one"]);
+        assert_eq!(names(&root.path().join("one")), ["other"]);
+        assert_eq!(names(root.path()), ["one", "other"]);
+    }
+
+    #[test]
+    fn a_folder_that_only_has_the_name_is_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("run");
+        let old = beside(&target, OLD);
+        fs::create_dir(&old).unwrap();
+        fs::write(old.join("years.txt"), "of work").unwrap();
+        for _ in 0..2 {
+            write_results(&target, "loss");
+        }
+        assert_eq!(names(&old), ["years.txt"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_the_results_stays_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let (elsewhere, link) = (root.path().join("disk/run"), root.path().join("run"));
+        write_results(&elsewhere, "old");
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        write_results(&link, "new");
+        assert!(link.is_symlink());
+        assert_eq!(names(&elsewhere.join("tables")), ["new.csv"]);
+        assert_eq!(names(&root.path().join("disk")), ["run"]);
+    }
+
+    #[test]
+    fn a_folder_made_in_vain_goes_again() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("deep/er/run");
+        drop(Staging::new(&target, &|| {}).unwrap());
+        assert!(names(root.path()).is_empty());
+        write_results(&target, "loss");
+        drop(Staging::new(&target, &|| {}).unwrap());
+        assert_eq!(names(&root.path().join("deep/er")), ["run"]);
     }
 }

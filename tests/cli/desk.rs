@@ -14,12 +14,16 @@ pub fn repository(path: &str) -> String {
     format!("{REPOSITORY}/{path}")
 }
 
-/// A temporary folder that the program is run in.
-pub struct Desk(TempDir);
+/// A temporary folder that the program is run in, with a cache of its own elsewhere.
+pub struct Desk {
+    folder: TempDir,
+    cache: TempDir,
+}
 
 impl Desk {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder"))
+        let folder = || tempfile::tempdir().expect("a temporary folder");
+        Self { folder: folder(), cache: folder() }
     }
 
     /// A desk with one experiment file on it.
@@ -30,7 +34,7 @@ impl Desk {
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
+        self.folder.path().join(path)
     }
 
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
@@ -52,13 +56,34 @@ impl Desk {
         Table::parse(&self.read(path))
     }
 
+    /// The folder of the cache.
+    pub fn cache(&self) -> &Path {
+        self.cache.path()
+    }
+
+    /// The program, about to be run here.
+    pub fn command(&self) -> Command {
+        self.command_of(env!("CARGO_BIN_EXE_attn-circuits"))
+    }
+
+    /// Another program, which will start ours here.
+    pub fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        // The estimate of memory that `check` prints depends on the number of threads.
+        command.env("RAYON_NUM_THREADS", "2").env("ATTN_CIRCUITS_CACHE", self.cache.path()).current_dir(self.folder.path());
+        command
+    }
+
     /// Runs the program to its end.
     pub fn run<S: AsRef<str>>(&self, arguments: impl IntoIterator<Item = S>) -> Finished {
         let arguments: Vec<String> = arguments.into_iter().map(|argument| argument.as_ref().to_string()).collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_attn-circuits"));
-        // The estimate of memory that `check` prints depends on it.
-        command.env("RAYON_NUM_THREADS", "2");
-        let output = command.args(&arguments).current_dir(self.0.path()).output().expect("the program starts");
+        self.run_command(&mut self.command(), &arguments)
+    }
+
+    /// Runs a command with further arguments to its end.
+    pub fn run_command<S: AsRef<str>>(&self, command: &mut Command, arguments: &[S]) -> Finished {
+        let arguments: Vec<String> = arguments.iter().map(|argument| argument.as_ref().to_string()).collect();
+        let output = command.args(&arguments).output().expect("the program starts");
         let text = |bytes| String::from_utf8(bytes).expect("what the program says is UTF-8");
         Finished { arguments, status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

@@ -4,7 +4,7 @@ use crate::desk::{Desk, Table};
 use attn_circuits::circuit::head_scores::CONVENTIONS;
 use attn_circuits::input::{INPUTS, InputContext};
 use attn_circuits::kind::Kind;
-use attn_circuits::measure::{MEASURES, Subject};
+use attn_circuits::measure::{MEASURES, Measure, Subject};
 use attn_circuits::model::build::{BuildContext, MODELS};
 use attn_circuits::stream::Stream;
 use serde_json::{Value, json};
@@ -12,13 +12,20 @@ use std::path::Path;
 
 /// Measures everything of one model on given tokens; the tables by name.
 fn measured(model: &str, tokens: &str) -> impl Fn(&str) -> Table {
-    let cells: String = MEASURES.iter().map(|kind| format!("  - measure: {}\n", kind.name)).collect();
+    let cell = |kind: &Kind<dyn Measure>| {
+        let input = if (kind.parse)(json!({})).unwrap().needs_input() { "    input: given\n" } else { "" };
+        // Some measures compare with a second input, and some of these cannot do without.
+        let second = if (kind.parse)(json!({ "corrupted": "again" })).is_ok() { "    corrupted: again\n" } else { "" };
+        format!("  - measure: {}\n{input}{second}", kind.name)
+    };
+    let cells: String = MEASURES.iter().map(cell).collect();
     let text = format!(
         "title: Edges
 models:
   edge: {{ {model} }}
 inputs:
   given: {{ kind: tokens, tokens: {tokens} }}
+  again: {{ kind: tokens, tokens: {tokens} }}
 cells:
 {cells}  - query: SELECT kind, COUNT(*) AS pairs, AVG(score) AS score FROM composition GROUP BY kind
     name: derived
@@ -160,8 +167,10 @@ fn no_table_has_more_rows_than_its_cost_says() {
         let model = builder.build(&BuildContext { base: Path::new(""), stream: stream.child("model") }).unwrap();
         for (input, parameters_of_input) in [("repeated_tokens", &repeated), ("tokens", &small)] {
             let input = (Kind::find(INPUTS, input).unwrap().parse)(parameters_of_input.clone()).unwrap();
-            let shape = input.shape(Path::new("")).unwrap();
-            let batch = input.build(&InputContext { base: Path::new(""), stream: stream.child("input"), d_vocab: 33 }).unwrap();
+            let shape = input.shape(Path::new(""), None).unwrap();
+            let batch = input
+                .build(&InputContext { base: Path::new(""), stream: stream.child("input"), d_vocab: 33, original: None })
+                .unwrap();
             for measure in MEASURES {
                 for parameters_of_measure in [json!({}), example(measure.example)] {
                     let what = format!("{} with {parameters_of_measure} of {kind} {parameters}", measure.name);
@@ -171,7 +180,10 @@ fn no_table_has_more_rows_than_its_cost_says() {
                     if measure.check(model.config(), shape).is_err() {
                         continue;
                     }
-                    let mut subject = Subject::new(&model, batch);
+                    let others = measure.other_inputs();
+                    let subject = Subject::new(&model, batch);
+                    let mut subject =
+                        others.iter().fold(subject, |subject, other| subject.with(other.parameter, batch.unwrap()));
                     subject.origin = Some(builder.as_ref());
                     let table = measure.compute(&subject).unwrap_or_else(|error| panic!("{what}: {error}"));
                     let rows = measure.cost(model.config(), shape).rows;

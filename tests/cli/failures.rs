@@ -66,6 +66,20 @@ fn a_failed_claim_is_exit_status_1_with_the_results_written() {
     assert!(desk.read("results/small/report.html").contains("Random models have ten million losses."));
 }
 
+/// Somebody else's experiment does not get hold of the terminal.
+#[test]
+fn what_would_steer_a_terminal_is_spelt_out() {
+    let desk = Desk::with(
+        "small.yaml",
+        &SMALL.replace("claim: The wired", "claim: \"\\e[2J\\rThe wired").replace("can be.\n", "can be.\"\n"),
+    );
+    let finished = desk.run(["run", "small.yaml"]).expect(1);
+    assert!(finished.stdout.contains("\\u{1b}[2J\\rThe wired"), "{finished:#?}");
+    assert!(!(finished.stdout + &finished.stderr).contains(['\u{1b}', '\r']));
+    let check = desk.run(["check", "small.yaml"]).expect(0);
+    assert!(!check.stdout.contains('\u{1b}'), "{check:#?}");
+}
+
 /// A claim is not true because there was nothing to look at.
 #[test]
 fn a_claim_about_no_rows_fails() {

@@ -13,9 +13,12 @@ fn after_a_run() -> Desk {
 fn figures_come_out_as_the_run_drew_them() {
     let desk = after_a_run();
     let first = desk.tree("results");
-    for arguments in
-        [&["results/small"][..], &["small.yaml"], &["small.yaml", "--out", "results"], &["results/small/", "--threads", "1"]]
-    {
+    for arguments in [
+        &["results/small"][..],
+        &["small.yaml"],
+        &["small.yaml", "--results", "results"],
+        &["results/small/", "--threads", "1"],
+    ] {
         // What is drawn again must not be what was left lying.
         desk.write("results/small/report.html", "spoilt");
         desk.write("results/small/figures/01-matching.svg", "spoilt");

@@ -1,7 +1,7 @@
 //! What `run` writes.
 
 use crate::desk::{Desk, SMALL, Tree, assert_golden, assert_same, repository};
-use attn_circuits::store::read_parquet;
+use attn_circuits::store::parquet_table;
 use serde_json::Value;
 use std::fs;
 
@@ -90,13 +90,14 @@ fn assert_well_formed(name: &str, text: &str) {
 fn the_induction_experiment_runs_and_all_its_claims_hold() {
     let desk = Desk::new();
     let finished = desk.run(["run", &induction(), "--out", "out"]).expect(0);
-    assert!(finished.stdout.contains("\n19 of 19 claims hold\n"), "{finished:#?}");
+    assert!(finished.stdout.contains("\n20 of 20 claims hold\n"), "{finished:#?}");
     assert!(!finished.stdout.contains("FAILS"), "{finished:#?}");
     assert!(finished.stdout.ends_with("report: out/induction/report.html\n"), "{finished:#?}");
 
-    // Nothing else is left, neither in the folder nor beside it.
+    // Nothing else is left, neither in the folder nor beside it: there is the index.
     assert_eq!(fs::read_dir(desk.path("")).unwrap().count(), 1);
-    assert_eq!(fs::read_dir(desk.path("out")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(desk.path("out")).unwrap().count(), 2);
+    assert!(desk.path("out/index.html").exists());
     let tree = desk.tree("out/induction");
     let manifest: Value = serde_json::from_str(&desk.read("out/induction/manifest.json")).unwrap();
     assert_eq!(tree.names(), expected_names(&manifest));
@@ -148,7 +149,8 @@ fn parquet_and_csv_hold_the_same_table() {
     let mut compared = 0;
     for name in desk.tree("results/small").names().iter().filter_map(|name| name.strip_suffix(".parquet")) {
         let csv = desk.table(&format!("results/small/{name}.csv"));
-        let frame = read_parquet(&desk.path(&format!("results/small/{name}.parquet"))).unwrap();
+        let path = desk.path(&format!("results/small/{name}.parquet"));
+        let frame = parquet_table(fs::read(&path).unwrap(), &path).unwrap();
         let columns: Vec<_> = frame.get_column_names().iter().map(|name| name.to_string()).collect();
         assert_eq!((&columns, frame.height()), (&csv.columns, csv.rows.len()), "{name}");
         for (index, row) in csv.rows.iter().enumerate() {
@@ -166,11 +168,58 @@ fn parquet_and_csv_hold_the_same_table() {
     assert!(compared > 1000, "{compared} cells compared");
 }
 
+/// The sum of a column that a group, a join, a union or a choice of distinct rows yields depends on the order of its rows.
+#[test]
+fn sums_over_inner_queries_are_the_same_to_the_last_digit() {
+    let groups = "SELECT position, token, AVG(value) AS x FROM logits GROUP BY position, token";
+    let inner = [
+        groups.to_string(),
+        format!("SELECT a.value AS x FROM logits AS a JOIN ({groups}) AS b ON a.token = b.token"),
+        "SELECT DISTINCT value AS x FROM logits".to_string(),
+        format!("SELECT x FROM ({groups}) UNION ALL SELECT value AS x FROM logits"),
+    ];
+    let query = |(index, inner): (usize, &String)| {
+        format!("  - query: SELECT SUM(x) AS sum, STDDEV(x) AS sd FROM ({inner}) AS inner\n    name: q{index}\n")
+    };
+    let cells: String = inner.iter().enumerate().map(query).collect();
+    let text = format!(
+        "title: Sums
+models:
+  small: {{ kind: random, layers: 1, heads: 2, d_model: 8, vocab: 40, context: 20, std: 1.0 }}
+inputs:
+  repeated: {{ kind: repeated_tokens, sequences: 3, period: 9, repeats: 2 }}
+cells:
+  - measure: logits
+{cells}"
+    );
+    let desk = Desk::with("sums.yaml", &text);
+    let tables = |out: &str| {
+        // Computed every time: what a cache hands back is the same by itself.
+        desk.run(["run", "sums.yaml", "--out", out, "--force"]).expect(0);
+        assert_computed(&desk, &format!("{out}/sums"));
+        desk.tree(&format!("{out}/sums")).tables()
+    };
+    let first = tables("0");
+    // The engine's hashes differ from process to process.
+    (1..8).for_each(|again| assert_same(&first, &tables(&again.to_string())));
+}
+
+/// Insists that nothing of a run was taken from the cache.
+#[track_caller]
+fn assert_computed(desk: &Desk, folder: &str) {
+    let run: Value = serde_json::from_str(&desk.read(&format!("{folder}/run.json"))).unwrap();
+    for (what, count) in run["reused"].as_object().unwrap() {
+        assert_eq!(count["reused"], 0, "{what}");
+    }
+    assert!(run["reused"]["measurements"]["all"].as_u64().unwrap() > 0);
+}
+
 #[test]
 fn neither_repetition_nor_the_number_of_threads_changes_a_byte() {
     let desk = Desk::new();
     for (out, threads) in [("one", "1"), ("two", "2"), ("two-again", "2"), ("five", "5")] {
-        desk.run(["run", &induction(), "--out", out, "--threads", threads, "--quiet"]).expect(0);
+        desk.run(["run", &induction(), "--out", out, "--threads", threads, "--quiet", "--force"]).expect(0);
+        assert_computed(&desk, &format!("{out}/induction"));
         let run: Value = serde_json::from_str(&desk.read(&format!("{out}/induction/run.json"))).unwrap();
         assert_eq!(run["threads"].to_string(), threads);
     }

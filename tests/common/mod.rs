@@ -1,9 +1,11 @@
 //! What several test files share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use attn_circuits::circuit::sweep::{Outcome, Sweep};
 use attn_circuits::input::{INPUTS, InputContext, TokenBatch};
 use attn_circuits::kind::Kind;
 use attn_circuits::model::build::{BuildContext, MODELS, ModelKind};
+use attn_circuits::model::intervention::Intervention;
 use attn_circuits::model::{BlockWeights, ModelConfig, Normalization, Positions, Transformer, Weights};
 use attn_circuits::stream::Stream;
 use ndarray::{Array, Array2, ArrayD, Axis, Dimension, ShapeBuilder};
@@ -26,7 +28,7 @@ pub fn model(kind: &str, parameters: Value) -> Transformer {
 pub fn input(kind: &str, parameters: Value, d_vocab: usize) -> TokenBatch {
     let kind = Kind::find(INPUTS, kind).expect("a kind of input");
     let builder = (kind.parse)(parameters).expect("parameters of the kind");
-    let context = InputContext { base: Path::new(""), stream: Stream::new(1).child("test input"), d_vocab };
+    let context = InputContext { base: Path::new(""), stream: Stream::new(1).child("test input"), d_vocab, original: None };
     builder.build(&context).expect("an input that can be built")
 }
 
@@ -180,4 +182,16 @@ pub fn rebased(config: &ModelConfig, weights: &Weights, stream: &Stream) -> Tran
         }
     }
     Transformer::new(config.clone(), changed).expect("a change of basis keeps shapes")
+}
+
+/// The mean over sequences at each position that predicts, of a sweep's loss (or accuracy) under each intervention.
+pub fn by_position(
+    sweep: &Sweep,
+    positions: usize,
+    interventions: &[Intervention],
+    of: fn(&Outcome) -> &Array2<f64>,
+) -> Vec<ndarray::Array1<f64>> {
+    let groups: Vec<_> = (0..positions).map(|position| vec![position]).collect();
+    let found = sweep.run(interventions, &groups).expect("interventions that fit");
+    found.intervened.iter().map(|outcome| of(outcome).mean_axis(Axis(0)).expect("sequences")).collect()
 }

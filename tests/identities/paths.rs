@@ -2,11 +2,12 @@
 //! schemes.
 
 use super::{relative_error, wide};
-use crate::common::{config, gaussian, random_weights};
-use attn_circuits::circuit::ablation::{Ablation, Method, Patterns, ablate};
+use crate::common::{by_position, config, gaussian, random_weights};
 use attn_circuits::circuit::loss::loss;
 use attn_circuits::circuit::paths::{Component, Part, Source, Split, logit_attribution, paths, score_paths, term_importance};
+use attn_circuits::circuit::sweep::Sweep;
 use attn_circuits::input::TokenBatch;
+use attn_circuits::model::intervention::{Downstream, Intervention, Replacement};
 use attn_circuits::model::{Cache, HeadId, Keep, LayerNorm, ModelConfig, Normalization, Positions, Transformer, Weights};
 use attn_circuits::stream::Stream;
 use ndarray::{Array1, Array2, ArrayView1, Axis, concatenate, s};
@@ -331,15 +332,15 @@ proptest! {
         let model = Transformer::new(config.clone(), weights.clone()).unwrap();
         let batch = tokens(&config, seed);
         let found = term_importance(&model, &batch, &positions(&batch)).unwrap();
-        let zero = |heads: Vec<HeadId>| Ablation { heads, method: Method::Zero, patterns: Patterns::Frozen };
+        let zero = |heads: Vec<HeadId>| Intervention::of_heads(&heads, Replacement::Zero).with(Downstream::Frozen);
         let layers = 0..config.n_layers;
         let mut all = vec![zero(config.heads().collect())];
         all.extend(layers.clone().map(|layer| zero(config.heads().filter(|id| id.layer != layer).collect())));
-        let ablated = ablate(&model, &batch, &all).unwrap().ablated;
-        prop_assert!(close(&found.terms[0].loss, ablated[0].loss.as_slice().unwrap(), 1e-4));
+        let ablated = by_position(&Sweep::new(&model, &batch), batch.length() - 1, &all, |outcome| &outcome.loss);
+        prop_assert!(close(&found.terms[0].loss, ablated[0].as_slice().unwrap(), 1e-4));
         for layer in layers {
             let of_layer = found.terms.iter().find(|term| term.layers == [layer]).unwrap();
-            prop_assert!(close(&of_layer.loss, ablated[1 + layer].loss.as_slice().unwrap(), 1e-4), "layer {}", layer);
+            prop_assert!(close(&of_layer.loss, ablated[1 + layer].as_slice().unwrap(), 1e-4), "layer {}", layer);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a wired head attends to, as far as it can be said without an input.
 
+use super::sought::Sought;
 use super::{ClosedForm, Quantity, RUN_TOLERANCE};
-use crate::model::build::wired::{POSITION, Reading, TOKEN, Translation, WiredHead, Wiring};
+use crate::model::build::wired::{POSITION, Reading, TOKEN, Translation, Wiring};
 
 /// How a head attends where one earlier position is what it looks for, or none is.
 #[derive(Clone, Copy, Debug)]
@@ -72,26 +73,16 @@ impl Looks {
     }
 }
 
-/// What each head of a wiring looks for, in the order of the wiring; `None` where it has no closed form.
-pub(super) fn looks(wiring: &Wiring, context: usize) -> Vec<Option<Looks>> {
+/// How each head of a wiring attends, in the order of the wiring; `None` where it has no closed form.
+pub(super) fn looks(wiring: &Wiring, sought: &[Option<Sought>], context: usize) -> Vec<Option<Looks>> {
     // Heads may be listed in any order, so layer by layer.
     let mut looks: Vec<Option<Looks>> = vec![None; wiring.heads.len()];
     for layer in 0..wiring.n_layers {
-        for (index, head) in wiring.heads.iter().enumerate().filter(|(_, head)| head.layer == layer) {
-            looks[index] = look(wiring, &looks, head, context);
+        for index in (0..wiring.heads.len()).filter(|&index| wiring.heads[index].layer == layer) {
+            looks[index] = look(wiring, sought, &looks, index, context);
         }
     }
     looks
-}
-
-/// How many positions back a head looks that compares positions: with query shifted by `s` and key by `t`, `t − s`.
-pub(super) fn offset(head: &WiredHead) -> Option<i64> {
-    let (Translation::Shift(query), Translation::Shift(key)) = (&head.query.translation, &head.key.translation) else {
-        return None;
-    };
-    let positions = |reading: &Reading| reading.from == [POSITION];
-    let offset = key.checked_sub(*query)?;
-    (positions(&head.query) && positions(&head.key) && head.sharpness > 0.0 && offset >= 0).then_some(offset)
 }
 
 /// Whether the heads of a reading give each of its one-hot vectors to one index only, with weight one.
@@ -104,7 +95,8 @@ fn is_plain(reading: &Reading) -> bool {
     }
 }
 
-fn look(wiring: &Wiring, earlier: &[Option<Looks>], head: &WiredHead, context: usize) -> Option<Looks> {
+fn look(wiring: &Wiring, sought: &[Option<Sought>], earlier: &[Option<Looks>], index: usize, context: usize) -> Option<Looks> {
+    let head = &wiring.heads[index];
     if !(is_plain(&head.query) && is_plain(&head.key) && head.sharpness > 0.0) {
         return None;
     }
@@ -115,14 +107,15 @@ fn look(wiring: &Wiring, earlier: &[Option<Looks>], head: &WiredHead, context: u
         least += head.sharpness * q_least * k_least;
         most += head.sharpness * q_most * k_most;
         stray += head.sharpness * (q_most * k_most - q_least * k_least);
-        let back = wiring.heads.iter().filter(|writer| writer.layer < head.layer && writer.to == *key).find_map(offset);
+        let mut writers = wiring.heads.iter().zip(sought).filter(|(writer, _)| writer.layer < head.layer && writer.to == *key);
+        let back = writers.find_map(|(_, sought)| sought.and_then(Sought::back));
         if let Some(back) = back.filter(|&back| back > 1) {
             // Position 0 has only itself to hand over, each of the next ones at least two.
             early = (early.0.max(back as usize - 1), early.1 + head.sharpness * q_most * k_most / 2.0);
         }
     }
     early.1 += stray;
-    let offset = offset(head);
+    let offset = sought[index].and_then(Sought::back);
     let compares_positions = offset.is_some();
     // A head whose query and key are the same matches itself too, one that looks back no position nothing else.
     let matches_itself = head.query == head.key && !compares_positions;

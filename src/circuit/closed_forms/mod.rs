@@ -6,21 +6,24 @@
 
 mod attention;
 mod one_hot;
+mod sought;
 
 use crate::Result;
 use crate::chain::Chain;
-use crate::circuit::composition::Channel;
 use crate::circuit::copying::chance_sd;
 use crate::circuit::weights::Circuit;
 use crate::model::build::Initialisation;
 use crate::model::build::wired::{OUTPUT, TOKEN, WiredHead, Wiring};
-use crate::model::{HeadId, ModelConfig};
+use crate::model::{Channel, HeadId, ModelConfig};
 use attention::Looks;
 use one_hot::OneHotMap;
+use sought::Sought;
 
 /// What a closed form is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
+    /// How many positions after an earlier copy of the current token a head looks: 0 a duplicate-token head, 1 an induction head.
+    AfterCopy,
     /// Alignment of a pair through a channel.
     Alignment(Channel),
     /// Attention of a head to the start token where it has a resting place and nothing matches.
@@ -59,6 +62,7 @@ impl Quantity {
         let of = |name: &str, channel: Channel| format!("{name}_{}", channel.name());
         match self {
             Self::Alignment(channel) => of("alignment", channel),
+            Self::AfterCopy => "after_copy".to_string(),
             Self::AttentionAtRest => "attention_at_rest".to_string(),
             Self::AttentionOnTarget => "attention_on_target".to_string(),
             Self::Composition(channel) => of("composition", channel),
@@ -190,15 +194,19 @@ pub fn of_wiring(wiring: &Wiring, config: &ModelConfig, keys: &[usize]) -> Resul
         }
     }
 
-    let looks = attention::looks(wiring, config.n_ctx);
-    for (head, look) in heads.iter().zip(&looks) {
+    let sought = sought::sought(wiring);
+    let looks = attention::looks(wiring, &sought, config.n_ctx);
+    for ((head, look), looked_for) in heads.iter().zip(&looks).zip(&sought) {
         if let Some(look) = look {
             found.extend(look.attention(keys).map(|form| form.of(head.id)));
         }
-        if let Some(offset) = attention::offset(head.head) {
+        if let Some(offset) = looked_for.and_then(Sought::after_copy) {
+            found.push(ClosedForm::new(Quantity::AfterCopy, offset as f64, 0.0).of(head.id));
+        }
+        if let Some(offset) = looked_for.and_then(Sought::back) {
             found.push(ClosedForm::new(Quantity::Offset, offset as f64, 0.0).of(head.id));
-            for later in heads.iter().filter(|later| later.id.layer > head.id.layer) {
-                if let Some(further) = attention::offset(later.head) {
+            for (later, further) in heads.iter().zip(&sought).filter(|(later, _)| later.id.layer > head.id.layer) {
+                if let Some(further) = further.and_then(Sought::back) {
                     let form = ClosedForm::new(Quantity::Offset, (offset + further) as f64, 0.0);
                     found.push(form.of(later.id).from(head.id));
                 }

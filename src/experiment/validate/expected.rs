@@ -26,7 +26,7 @@ pub fn fits(node: &Node, schema: &Json) -> bool {
             at_least("minLength", length) && at_most("maxLength", length)
         }
         Yaml::Seq(items) => at_least("minItems", items.len()) && at_most("maxItems", items.len()),
-        Yaml::Map(entries) => at_least("minProperties", entries.len()),
+        Yaml::Map(entries) => at_least("minProperties", entries.len()) && at_most("maxProperties", entries.len()),
         Yaml::Null | Yaml::Bool(_) => true,
     }
 }
@@ -85,7 +85,7 @@ fn in_format(value: i128, schema: &Json) -> bool {
 pub fn mismatch(node: &Node, schema: &Json, name: &str) -> Diagnostic {
     let found = match &node.value {
         Yaml::Seq(items) if has_type(node, schema) => count(items.len(), "a list of", "item"),
-        Yaml::Map(_) if has_type(node, schema) => "an empty map".to_string(),
+        Yaml::Map(entries) if has_type(node, schema) => count(entries.len(), "a map of", "entry"),
         Yaml::Int(value) if has_type(node, schema) => value.to_string(),
         Yaml::Float(value) if has_type(node, schema) => format!("{value:?}"),
         _ => node.describe(),
@@ -97,6 +97,14 @@ pub fn mismatch(node: &Node, schema: &Json, name: &str) -> Diagnostic {
     {
         wanted = format!("an integer of at most {most}");
     }
+    let most =
+        |keyword: &str, found: usize| schema[keyword].as_u64().filter(|&most| found as u64 > most).map(|most| most as usize);
+    let too_long = match &node.value {
+        Yaml::Seq(items) => most("maxItems", items.len()).map(|most| count(most, "a list of at most", "item")),
+        Yaml::Map(entries) => most("maxProperties", entries.len()).map(|most| count(most, "a map of at most", "entry")),
+        _ => None,
+    };
+    wanted = too_long.unwrap_or(wanted);
     let problem = Diagnostic::new(node.span, format!("{name} must be {wanted}, not {found}"));
     match help(node, schema) {
         Some(help) => problem.help(help),
@@ -224,6 +232,9 @@ fn count(number: usize, before: &str, noun: &str) -> String {
     match number {
         0 => format!("an empty {}", before.split(' ').nth(1).unwrap_or_default()),
         1 => format!("{before} 1 {noun}"),
-        _ => format!("{before} {number} {noun}s"),
+        _ => match noun.strip_suffix('y') {
+            Some(stem) => format!("{before} {number} {stem}ies"),
+            None => format!("{before} {number} {noun}s"),
+        },
     }
 }

@@ -88,7 +88,7 @@ impl Validator {
         });
         if let Some(best) = attempts.min_by_key(|outcome| outcome.diagnostics.len()) {
             self.outcome.diagnostics.extend(best.diagnostics);
-            self.outcome.failed.extend(best.failed);
+            best.failed.into_iter().for_each(|path| self.outcome.note(path));
         }
     }
 }

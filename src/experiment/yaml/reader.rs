@@ -3,6 +3,7 @@
 use super::scalar;
 use super::{Key, Node, Value};
 use crate::experiment::diagnostic::{Diagnostic, Span};
+use crate::names::shorten;
 use serde_yaml::granit_parser::{self, Event, Options, Parser, ScalarStyle, StructureStyle, Tag};
 use std::collections::HashMap;
 
@@ -12,6 +13,9 @@ const DEPTH: usize = 64;
 const NODES: usize = 1_000_000;
 /// Most bytes of text in a file, those that aliases repeat included.
 const TEXT: usize = 1 << 26;
+
+/// More duplicate keys than these are not counted.
+const MOST_PROBLEMS: usize = 1000;
 
 /// Reads one YAML document, and finds its duplicate keys. `offset` is where `text` starts in its source.
 ///
@@ -115,6 +119,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Keeps a problem after which reading goes on; not millions of them.
+    fn report(&mut self, problem: Diagnostic) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+
     fn spend(&mut self, span: Span, nodes: usize, bytes: usize) -> Result<(), Stop> {
         match (self.nodes.checked_sub(nodes), self.bytes.checked_sub(bytes)) {
             (Some(nodes), Some(bytes)) => {
@@ -193,7 +204,7 @@ impl<'a> Reader<'a> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         // Where each key is, so that finding duplicates does not take quadratic time.
         let mut places: HashMap<String, Span> = HashMap::new();
-        let mut merged = Vec::new();
+        let mut merged: Vec<(Key, Node)> = Vec::new();
         loop {
             let (event, at, _) = self.next()?;
             let (key, plain) = match event {
@@ -216,11 +227,15 @@ impl<'a> Reader<'a> {
                 node.span = key.span;
             }
             if plain && key.name == "<<" {
-                merged.push((key, node));
+                if let Some((first, _)) = merged.first() {
+                    let problem = Diagnostic::new(key.span, "the merge key `<<` is here twice");
+                    self.report(problem.context(first.span, "first here").help("write `<<: [*first, *second]`"));
+                } else {
+                    merged.push((key, node));
+                }
             } else if let Some(&first) = places.get(&key.name) {
-                self.problems.push(
-                    Diagnostic::new(key.span, format!("the key `{}` is here twice", key.name)).context(first, "first here"),
-                );
+                let problem = Diagnostic::new(key.span, format!("the key `{}` is here twice", shorten(&key.name)));
+                self.report(problem.context(first, "first here"));
             } else {
                 places.insert(key.name.clone(), key.span);
                 entries.push((key, node));

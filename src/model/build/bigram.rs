@@ -187,8 +187,14 @@ mod tests {
     fn its_loss_on_the_text_of_its_chain_is_the_entropy_rate() {
         let kind = kind(12, None, None);
         let text = Markov { sequences: 500, length: 40, chain: kind.chain.clone(), start: false };
-        let batch =
-            text.build(&InputContext { base: Path::new("."), stream: stream().child("inputs"), d_vocab: kind.vocab }).unwrap();
+        let batch = text
+            .build(&InputContext {
+                base: Path::new("."),
+                stream: stream().child("inputs"),
+                d_vocab: kind.vocab,
+                original: None,
+            })
+            .unwrap();
         let model = build(&kind);
         let found = loss(&model, &batch).unwrap().loss.mean().unwrap();
         let chain = self::chain(&kind);

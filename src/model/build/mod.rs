@@ -17,7 +17,7 @@ use crate::names::closest;
 use crate::stream::Stream;
 use crate::{Error, Result};
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a builder may use besides its own parameters.
 #[derive(Clone, Debug)]
@@ -43,8 +43,29 @@ pub trait ModelKind: Send + Sync + Debug {
     /// Those of [`ModelKind::config`], and what only the numbers show (NaN in a file, say).
     fn build(&self, context: &BuildContext) -> Result<Transformer>;
 
+    /// The files that the model is read from, as the parameters name them, relative to the folder of the experiment file. A file
+    /// that is not here must not be read: what has been computed from one is taken for the same as long as it does not change.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The largest number of bytes that [`ModelKind::build`] holds beside the weights of the model, whose configuration is `config`:
+    /// an estimate for planning. The weights themselves are in memory twice while the heads of a layer are put side by side.
+    fn building_bytes(&self, config: &ModelConfig) -> usize {
+        weight_bytes::<f32>(config)
+    }
+
     /// Whether two replicates differ: false for a model without random draws.
     fn is_random(&self) -> bool;
+
+    /// The circuit that the model was wired by, however blurred it is by now: which heads are meant to do what. `None` where nobody
+    /// knows.
+    ///
+    /// # Errors
+    /// Those of [`ModelKind::config`].
+    fn wiring(&self) -> Result<Option<wired::Wiring>> {
+        Ok(None)
+    }
 
     /// What theory can start from to say what a measure should find in this very model.
     ///
@@ -74,6 +95,19 @@ pub static MODELS: &[Kind<dyn ModelKind>] =
 
 /// A model with more weights is a slip of the pen: refusing it here keeps every later product of sizes from overflowing.
 const MAX_WEIGHTS: u128 = 1 << 40;
+
+/// Bytes of a model's weights as numbers of type `T`; the largest number there is if it is beyond counting.
+pub(crate) fn weight_bytes<T>(config: &ModelConfig) -> usize {
+    usize::try_from(config.n_params()).unwrap_or(usize::MAX).saturating_mul(size_of::<T>())
+}
+
+/// Bytes of so many square matrices in double precision.
+fn squares(count: usize, width: usize) -> usize {
+    [count, width, width].iter().fold(size_of::<f64>(), |bytes, &factor| bytes.saturating_mul(factor))
+}
+
+/// Square matrices as wide as the stream that making a random rotation and turning by it takes.
+const MATRICES_OF_A_ROTATION: usize = 4;
 
 /// Checks a configuration and that its weights can be counted, before anything multiplies its numbers.
 fn checked(config: ModelConfig) -> Result<ModelConfig> {

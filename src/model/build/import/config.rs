@@ -2,10 +2,14 @@
 
 use crate::model::build::checked;
 use crate::model::{ModelConfig, Normalization, Positions};
-use crate::{Error, Result};
+use crate::names::shorten;
+use crate::{Error, Result, files};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::Path;
+
+/// Larger files are no configurations.
+const LARGEST: u64 = 1 << 20;
 
 /// Whether a value leaves the computation as this program does it.
 type Harmless = fn(&Value) -> bool;
@@ -64,7 +68,7 @@ impl Settings<'_> {
     }
 
     fn refused(&self, name: &str, value: impl std::fmt::Display) -> Error {
-        self.error(format!("`{name}` is {value}, which this program cannot compute"))
+        self.error(format!("`{name}` is {}, which this program cannot compute", shorten(&value.to_string())))
     }
 
     fn check_harmless(&self) -> Result<()> {
@@ -137,7 +141,7 @@ impl Settings<'_> {
 /// # Errors
 /// [`Error::Io`] and [`Error::File`]; a setting that this program cannot follow is named with its value.
 pub(super) fn read(path: &Path) -> Result<ModelConfig> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = files::read_text(path, LARGEST, "a configuration")?;
     let values = serde_json::from_str(&text).map_err(|error| Error::file(path, format!("not a JSON object: {error}")))?;
     let settings = Settings { path, values };
     settings.check_harmless()?;

@@ -3,7 +3,7 @@
 mod config;
 mod weights;
 
-use super::{BuildContext, ModelKind};
+use super::{BuildContext, MATRICES_OF_A_ROTATION, ModelKind, squares, weight_bytes};
 use crate::kind::Described;
 use crate::linalg::haar;
 use crate::model::{ModelConfig, Transformer, Weights};
@@ -75,6 +75,17 @@ impl ModelKind for Import {
             scramble(&mut read, &context.stream.child("scramble"));
         }
         Transformer::new(config, read).map_err(|error| Error::file(&weights, error.to_string()))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let (weights, config) = self.paths(Path::new(""));
+        vec![weights, config]
+    }
+
+    fn building_bytes(&self, config: &ModelConfig) -> usize {
+        // The file is mapped while it is read: its pages count, and are at most in double precision.
+        let rotations = if self.scramble { squares(MATRICES_OF_A_ROTATION, config.d_model) } else { 0 };
+        weight_bytes::<f32>(config).saturating_mul(2).saturating_add(rotations)
     }
 
     fn is_random(&self) -> bool {

@@ -153,11 +153,41 @@ fn every_float_type_is_converted() {
 
 #[test]
 fn numbers_that_are_not_finite_are_named() {
-    let mut bytes = [0; 96];
-    bytes[20..24].copy_from_slice(&f32::NAN.to_le_bytes());
-    let tensor = TensorView::new(Dtype::F32, vec![24], &bytes).unwrap();
-    let error = import(copy(&json!({}), &[("unembed.b_U", Some(tensor))]).path()).unwrap_err().to_string();
-    assert!(error.contains("weights.safetensors: unembed.b_U holds NaN at flat index 5"), "{error}");
+    let error = |name: &str, dtype: Dtype, shape: &[usize], entry: &[usize], number: &[u8]| {
+        let flat = entry.iter().zip(shape).fold(0, |flat, (index, length)| flat * length + index);
+        let mut bytes = vec![0; shape.iter().product::<usize>() * number.len()];
+        bytes[flat * number.len()..][..number.len()].copy_from_slice(number);
+        let tensor = TensorView::new(dtype, shape.to_vec(), &bytes).unwrap();
+        import(copy(&json!({}), &[(name, Some(tensor))]).path()).unwrap_err().to_string()
+    };
+    let (w_q, nan, infinite) = ("blocks.0.attn.W_Q", f32::NAN.to_le_bytes(), f32::NEG_INFINITY.to_le_bytes());
+    for (found, expected) in [
+        (error("unembed.b_U", Dtype::F32, &[24], &[5], &nan), "unembed.b_U[5] is NaN"),
+        (error(w_q, Dtype::F32, &[4, 32, 8], &[2, 5, 1], &nan), "blocks.0.attn.W_Q[2, 5, 1] is NaN"),
+        (error("embed.W_E", Dtype::F32, &[24, 32], &[23, 0], &infinite), "embed.W_E[23, 0] is infinite"),
+        (
+            error(w_q, Dtype::F16, &[4, 32, 8], &[3, 31, 7], &f16::INFINITY.to_le_bytes()),
+            "blocks.0.attn.W_Q[3, 31, 7] is infinite",
+        ),
+        (error(w_q, Dtype::BF16, &[4, 32, 8], &[0, 0, 7], &bf16::NAN.to_le_bytes()), "blocks.0.attn.W_Q[0, 0, 7] is NaN"),
+        (error(w_q, Dtype::F64, &[4, 32, 8], &[0, 1, 0], &f64::NAN.to_le_bytes()), "blocks.0.attn.W_Q[0, 1, 0] is NaN"),
+        (
+            error(w_q, Dtype::F64, &[4, 32, 8], &[1, 0, 2], &(-3.5e38f64).to_le_bytes()),
+            "blocks.0.attn.W_Q[1, 0, 2] is -3.5e38, too large for F32",
+        ),
+    ] {
+        assert!(found.contains(&format!("weights.safetensors: {expected}")), "{found}");
+    }
+}
+
+/// What is too small for F32 is zero, and what is nearly too large is the largest: rounding, as in any conversion.
+#[test]
+fn numbers_of_double_precision_are_rounded() {
+    let numbers = [1e-60, f64::from(f32::MAX) * (1.0 + 1e-9), 0.1];
+    let bytes: Vec<u8> = (0..24).flat_map(|index| numbers[index % 3].to_le_bytes()).collect();
+    let tensor = TensorView::new(Dtype::F64, vec![24], &bytes).unwrap();
+    let model = import(copy(&json!({}), &[("unembed.b_U", Some(tensor))]).path()).unwrap();
+    assert_eq!(model.b_u().unwrap().to_vec()[..3], [0.0, f32::MAX, 0.1]);
 }
 
 #[test]

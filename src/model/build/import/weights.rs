@@ -1,6 +1,8 @@
 //! The tensors of a model in a safetensors file: checked from the header alone, then read.
 
+use crate::model::weights::entry;
 use crate::model::{BlockWeights, LayerNorm, ModelConfig, Normalization, Weights};
+use crate::names::shorten;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Dimension, Ix1, Ix2, Ix3};
@@ -78,6 +80,7 @@ pub(super) fn check_header(path: &Path, tensors: &SafeTensors, config: &ModelCon
     }
     let is_buffer = |name: &str| name.rsplit('.').next().is_some_and(|last| BUFFERS.contains(&last));
     if let Some(name) = rest.into_keys().filter(|name| !is_buffer(name)).min() {
+        let name = shorten(name);
         let text = format!("holds `{name}`, for which an attention-only model of this configuration has no place");
         return Err(Error::file(path, text));
     }
@@ -108,8 +111,26 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn optional<D: Dimension>(&self, name: &str, shape: D) -> Result<Option<Array<f32, D>>> {
         let Ok(tensor) = self.tensors.tensor(name) else { return Ok(None) };
+        if tensor.dtype() == Dtype::F64 {
+            self.check_range(name, &tensor)?;
+        }
         let array = floats(&tensor).and_then(|values| Array::from_shape_vec(shape, values).ok());
         array.map(Some).ok_or_else(|| Error::file(self.path, format!("`{name}` cannot be read in the shape expected")))
+    }
+
+    /// Refuses finite numbers in double precision that would become infinite.
+    fn check_range(&self, name: &str, tensor: &TensorView) -> Result<()> {
+        let values = tensor.data().as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
+        match values.enumerate().find(|(_, value)| value.is_finite() && !(*value as f32).is_finite()) {
+            None => Ok(()),
+            Some((index, value)) => {
+                let text = format!(
+                    "{} is {value:?}, too large for F32, in which models are computed",
+                    entry(name, tensor.shape(), index)
+                );
+                Err(Error::file(self.path, text))
+            }
+        }
     }
 
     fn need<D: Dimension>(&self, name: &str, shape: D) -> Result<Array<f32, D>> {

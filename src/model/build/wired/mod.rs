@@ -9,7 +9,7 @@ mod wiring;
 pub use language::{HeadSpec, Move, Names, Read, Size, SizeOf, Targets, TokenMap};
 pub use wiring::{Current, Layout, OUTPUT, POSITION, Reading, Rest, TOKEN, Translation, WiredHead, Wiring};
 
-use super::{BuildContext, ModelKind, Theory, checked, did_you_mean};
+use super::{BuildContext, MATRICES_OF_A_ROTATION, ModelKind, Theory, checked, did_you_mean, squares, weight_bytes};
 use crate::kind::Described;
 use crate::model::{ModelConfig, Normalization, Positions, Transformer};
 use crate::{Error, Result};
@@ -205,8 +205,23 @@ impl ModelKind for Wired {
         Transformer::new(config, model.into_weights())
     }
 
+    fn building_bytes(&self, config: &ModelConfig) -> usize {
+        // It is wired in double precision, at its full width, and compressed and rotated thereafter.
+        let Ok(full) = self.resolve().and_then(|wiring| Self { compress: None, ..self.clone() }.config_of(&wiring)) else {
+            return 0;
+        };
+        let wide = if self.compress.is_some() { full.d_model } else { 0 };
+        let turned = if self.rotate { config.d_model } else { 0 };
+        let rotations = squares(MATRICES_OF_A_ROTATION, wide.max(turned));
+        weight_bytes::<f64>(&full).saturating_add(weight_bytes::<f32>(config)).saturating_add(rotations)
+    }
+
     fn is_random(&self) -> bool {
         self.rotate || self.noise > 0.0 || self.compress.is_some() || self.distractors > 0
+    }
+
+    fn wiring(&self) -> Result<Option<Wiring>> {
+        self.resolve().map(Some)
     }
 
     fn theory(&self) -> Result<Theory> {

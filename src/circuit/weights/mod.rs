@@ -3,85 +3,21 @@
 //! Row vectors, as in TransformerLens: `W_QK = W_Q W_Kᵀ` (rows: destination), `W_OV = W_V W_O` (rows: what is read). Elhage et al.
 //! 2021, sections "QK and OV circuits" and "Path expansion of logits".
 
+mod kinds;
+mod norm;
+mod over_tokens;
+mod share;
+
+pub use kinds::{Circuit, Size, size};
+pub use share::positive_share;
+
 use crate::Result;
 use crate::linalg::{Complex, LowRank, eigenvalues, r_factor_by_blocks, thin_qr};
-use crate::model::{HeadId, ModelConfig, Transformer};
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
-use rayon::prelude::*;
+use crate::model::{HeadId, Transformer};
+use kinds::Ends;
+use ndarray::{Array1, Array2, ArrayView2};
+use over_tokens::{blocks, over_tokens, product_over_tokens};
 use std::sync::OnceLock;
-
-/// A circuit of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Circuit {
-    /// The direct path, `W_E W_U` `[V, V]`: token here, token next.
-    Direct,
-    /// `W_OV` `[d, d]`.
-    Ov(HeadId),
-    /// `W_QK` `[d, d]`, not divided by the scale of the scores.
-    Qk(HeadId),
-    /// `W_E W_OV W_U` `[V, V]`: token at the source, token that it raises.
-    FullOv(HeadId),
-    /// `W_E W_QK W_Eᵀ` `[V, V]`: token at the destination, token at the source.
-    FullQk(HeadId),
-    /// What the OV circuit of `from` adds to the keys of `to`, over tokens: `W_E W_QK(to) W_OV(from)ᵀ W_Eᵀ` `[V, V]`.
-    KComposition {
-        /// The head that writes.
-        from: HeadId,
-        /// The head whose keys read it.
-        to: HeadId,
-    },
-    /// What the OV circuit of `from` adds to the queries of `to`, over tokens: `W_E W_OV(from) W_QK(to) W_Eᵀ` `[V, V]`.
-    QComposition {
-        /// The head that writes.
-        from: HeadId,
-        /// The head whose queries read it.
-        to: HeadId,
-    },
-    /// The OV circuit of a virtual head over tokens, `W_E W_OV(from) W_OV(to) W_U` `[V, V]`.
-    VirtualOv {
-        /// The head that moves first.
-        from: HeadId,
-        /// The head that moves on.
-        to: HeadId,
-    },
-}
-
-/// What a circuit is embedded and read by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
-    /// Nothing: it maps vectors of the stream to vectors of the stream.
-    Stream,
-    /// `W_E … W_U`: from tokens to logits.
-    Logits,
-    /// `W_E … W_Eᵀ`: from tokens to tokens.
-    Tokens,
-}
-
-impl Circuit {
-    fn ends(self) -> Ends {
-        match self {
-            Self::Ov(_) | Self::Qk(_) => Ends::Stream,
-            Self::Direct | Self::FullOv(_) | Self::VirtualOv { .. } => Ends::Logits,
-            Self::FullQk(_) | Self::KComposition { .. } | Self::QComposition { .. } => Ends::Tokens,
-        }
-    }
-
-    /// Whether rows and columns are tokens (and not vectors of the stream).
-    pub fn is_over_tokens(self) -> bool {
-        self.ends() != Ends::Stream
-    }
-
-    /// The head that the circuit belongs to (the later one of two), and the earlier one; the direct path has none.
-    pub fn heads(self) -> (Option<HeadId>, Option<HeadId>) {
-        match self {
-            Self::Direct => (None, None),
-            Self::Ov(id) | Self::Qk(id) | Self::FullOv(id) | Self::FullQk(id) => (Some(id), None),
-            Self::KComposition { from, to } | Self::QComposition { from, to } | Self::VirtualOv { from, to } => {
-                (Some(to), Some(from))
-            }
-        }
-    }
-}
 
 /// The circuits of one model. What several of them share is computed once, when it is first needed.
 ///
@@ -132,53 +68,6 @@ pub enum Shared {
     Norms,
     /// That of both.
     Both,
-}
-
-/// A norm of no more than so many times what rounding makes is that of a circuit of zeros.
-const ROUNDING: f64 = 30.0;
-
-fn wide(w: ArrayView2<f32>) -> Array2<f64> {
-    w.mapv(f64::from)
-}
-
-/// So many tokens are held in double precision at once.
-const TOKENS: usize = 2048;
-
-/// Row blocks of `w` `[V, d]`, each in double precision.
-fn blocks(w: ArrayView2<'_, f32>) -> impl Iterator<Item = Array2<f64>> {
-    let rows = w.nrows();
-    (0..rows).step_by(TOKENS).map(move |start| wide(w.slice(s![start..(start + TOKENS).min(rows), ..])))
-}
-
-/// A band of `A B` in double precision, without a copy of either of the width of `V`: `a` `[m, V]`, `b` `[V, p]`.
-fn band_over_tokens(a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f64> {
-    let mut sum = Array2::zeros((a.nrows(), b.ncols()));
-    for (a, b) in a.axis_chunks_iter(Axis(1), TOKENS).zip(blocks(b)) {
-        sum += &wide(a).dot(&b);
-    }
-    sum
-}
-
-/// `A B` in double precision, band by band: `a` `[m, V]`, `b` `[V, p]`. The same to the digit whether in parallel or not.
-fn product_over_tokens(a: ArrayView2<f32>, b: ArrayView2<f32>, parallel: bool) -> Array2<f64> {
-    const BAND: usize = 128;
-    let bands: Vec<_> = a.axis_chunks_iter(Axis(0), BAND).collect();
-    let bands: Vec<Array2<f64>> = if parallel {
-        bands.par_iter().map(|band| band_over_tokens(*band, b)).collect()
-    } else {
-        bands.iter().map(|band| band_over_tokens(*band, b)).collect()
-    };
-    let views: Vec<_> = bands.iter().map(|band| band.view()).collect();
-    ndarray::concatenate(Axis(0), &views).expect("bands have equally many columns")
-}
-
-/// `W M`, `[V, k]`, for `w` `[V, d]` and `m` `[d, k]`.
-fn over_tokens(w: ArrayView2<f32>, m: ArrayView2<f64>) -> Array2<f64> {
-    let mut product = Array2::zeros((w.nrows(), m.ncols()));
-    for (mut to, block) in product.axis_chunks_iter_mut(Axis(0), TOKENS).zip(blocks(w)) {
-        ndarray::linalg::general_mat_mul(1.0, &block, &m, 0.0, &mut to);
-    }
-    product
 }
 
 impl<'a> Circuits<'a> {
@@ -403,108 +292,5 @@ impl<'a> Circuits<'a> {
         let mut values = eigenvalues(core)?;
         values.resize(self.width(circuit), Complex::new(0.0, 0.0));
         Ok(values)
-    }
-
-    /// The norm of a circuit; none where it is zero as far as weights in single precision can tell: no more than what rounding leaves.
-    ///
-    /// # Errors
-    /// None that a model's own heads can cause.
-    ///
-    /// # Panics
-    /// If the model has no such head.
-    pub fn norm_if_any(&self, circuit: Circuit) -> Result<Option<f64>> {
-        let (norm, rounding) = self.norm_and_rounding(circuit)?;
-        Ok((norm > ROUNDING * rounding).then_some(norm))
-    }
-
-    /// The norm of a circuit, and about how much of it the rounding of all weights to single precision can make up: half a unit in
-    /// the last place of every weight, independent of each other.
-    ///
-    /// A circuit that wiring or pruning made zero has a norm of this size, not of 0, if its model was rotated or stored.
-    ///
-    /// # Errors
-    /// None that a model's own heads can cause.
-    ///
-    /// # Panics
-    /// If the model has no such head.
-    pub fn norm_and_rounding(&self, circuit: Circuit) -> Result<(f64, f64)> {
-        let heads: Vec<_> = self.factors(circuit).into_iter().map(wide).collect();
-        let (left, right) = match circuit.ends() {
-            Ends::Stream => (None, None),
-            Ends::Logits => (Some(self.embed().view()), Some(self.unembed().t())),
-            Ends::Tokens => (Some(self.embed().view()), Some(self.embed().t())),
-        };
-        let chain: Vec<_> = left.into_iter().chain(heads.iter().map(|w| w.view())).chain(right).collect();
-        let square = |a: &Array2<f64>| a.iter().map(|v| v * v).sum::<f64>();
-        // ‖M_1 … M_i‖², and from the other end ‖M_i … M_n‖².
-        let squares = |mut factors: Box<dyn Iterator<Item = ArrayView2<f64>> + '_>, steps: usize| {
-            let mut product = factors.next().map(|first| first.to_owned()).unwrap_or_default();
-            let mut all = vec![square(&product)];
-            for factor in factors.take(steps) {
-                product = product.dot(&factor);
-                all.push(square(&product));
-            }
-            all
-        };
-        let n = chain.len();
-        let before = squares(Box::new(chain.iter().map(|m| m.view())), n - 2);
-        let behind = squares(Box::new(chain.iter().rev().map(|m| m.t())), n - 2);
-        let mut noise = 0.0;
-        for (i, factor) in chain.iter().enumerate() {
-            let (rows, columns) = (factor.nrows() as f64, factor.ncols() as f64);
-            let before = if i == 0 { rows } else { before[i - 1] };
-            let behind = if i == n - 1 { columns } else { behind[n - 2 - i] };
-            noise += square(&factor.to_owned()) / (rows * columns) * before * behind;
-        }
-        Ok((self.compressed(circuit)?.norm(), f64::from(f32::EPSILON) / 2.0 * noise.sqrt()))
-    }
-}
-
-/// How many numbers a circuit is; see [`size`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// As two factors.
-    pub factored: usize,
-    /// As one matrix.
-    pub expanded: usize,
-}
-
-/// The size of a circuit as a low-rank product and multiplied out. It is also the number of multiply-adds that it takes to send one
-/// vector through it. Beyond what can be counted it is the largest number there is.
-pub fn size(model: &ModelConfig, circuit: Circuit) -> Size {
-    let (width, inner) = match circuit {
-        Circuit::Direct => (model.d_vocab, model.d_model),
-        circuit if circuit.is_over_tokens() => (model.d_vocab, model.d_head),
-        _ => (model.d_model, model.d_head),
-    };
-    Size { factored: width.saturating_mul(2).saturating_mul(inner), expanded: width.saturating_mul(width) }
-}
-
-/// `Σ Re λ / Σ |λ|`, in `[−1, 1]`: how much a circuit maps things to themselves; `None` if there is nothing but zeros.
-///
-/// Of a full OV circuit it is the copying score, of a K-composition term over tokens the matching score (Elhage et al. 2021,
-/// "Copying matrices and eigenvalues").
-pub fn positive_share(eigenvalues: &[Complex]) -> Option<f64> {
-    // In parts of a power of two near the largest: no sum overflows, and no digit is rounded otherwise than without it.
-    let largest = eigenvalues.iter().fold(0.0, |largest: f64, value| largest.max(value.re.abs()).max(value.im.abs()));
-    let unit = f64::powi(2.0, -(largest.log2() as i32).clamp(-1000, 1000));
-    let size: f64 = eigenvalues.iter().map(|value| (value * unit).norm()).sum();
-    (size > 0.0).then(|| eigenvalues.iter().map(|value| value.re * unit).sum::<f64>() / size)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_positive_share_does_not_depend_on_the_unit() {
-        let share = |unit: f64| positive_share(&[(3.0, 4.0), (-1.0, 0.0)].map(|(re, im)| Complex::new(re * unit, im * unit)));
-        // The least that keeps all digits, and the greatest that does not overflow.
-        for unit in [1.0, f64::MIN_POSITIVE, f64::MAX / 4.0] {
-            assert!((share(unit).unwrap() - 2.0 / 6.0).abs() < 1e-15, "{unit}");
-        }
-        assert_eq!(share(0.0), None);
-        assert_eq!(positive_share(&[]), None);
-        assert_eq!(positive_share(&[Complex::new(5e-324, 0.0)]), Some(1.0));
     }
 }

@@ -1,0 +1,312 @@
+//! A batch run once as it is and once under each of many interventions: loss, accuracy and logit of the right token.
+
+use super::bootstrap::Bootstrap;
+use super::loss::{Predictions, predict, predictions};
+use crate::batch::TokenBatch;
+use crate::model::intervention::{Intervention, Means, Needs, Pass, Sources};
+use crate::model::{Cache, Transformer, chunk_sequences};
+use crate::stream::Stream;
+use crate::{Error, Result};
+use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
+use ndarray_rand::rand::Rng;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// What a batch is run under, and against what it is held.
+///
+/// ```
+/// use attn_circuits::circuit::sweep::Sweep;
+/// use attn_circuits::input::TokenBatch;
+/// use attn_circuits::kind::Kind;
+/// use attn_circuits::model::build::{BuildContext, MODELS, ModelKind};
+/// use attn_circuits::model::intervention::{Downstream, Intervention, Replacement};
+/// use attn_circuits::model::HeadId;
+/// use attn_circuits::stream::Stream;
+/// use ndarray::array;
+/// use serde_json::json;
+/// # use std::path::Path;
+/// let wired = Kind::<dyn ModelKind>::find(MODELS, "wired").expect("a kind of model");
+/// let kind = (wired.parse)(json!({ "circuit": "induction", "vocab": 8, "context": 7 }))?;
+/// let model = kind.build(&BuildContext { base: Path::new("."), stream: Stream::new(1) })?;
+/// let batch = TokenBatch::new(array![[0, 5, 2, 7, 5, 2, 7]], None)?;
+/// // The previous-token head is taken out; once with later patterns computed anew, once with patterns as they were.
+/// let ablation = Intervention::of_heads(&[HeadId::new(0, 0)], Replacement::Zero);
+/// let both = [ablation.clone(), ablation.with(Downstream::Frozen)];
+/// // Positions 4 and 5 predict what stood there before.
+/// let found = Sweep::new(&model, &batch).run(&both, &[vec![4, 5]])?;
+/// let accuracy: Vec<f64> = found.intervened.iter().map(|outcome| outcome.accuracy[(0, 0)]).collect();
+/// assert_eq!((found.clean.accuracy[(0, 0)], accuracy), (1.0, vec![0.0, 1.0]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sweep<'a> {
+    model: &'a Transformer,
+    batch: &'a TokenBatch,
+    targets: &'a TokenBatch,
+    reference: &'a TokenBatch,
+    other: Option<&'a TokenBatch>,
+    stream: Stream,
+}
+
+/// Means over groups of positions, one for each sequence: `[B, groups]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Loss in nats.
+    pub loss: Array2<f64>,
+    /// Share of positions at which the largest logit is that of the right token.
+    pub accuracy: Array2<f64>,
+    /// The right token's logit.
+    pub logit: Array2<f64>,
+}
+
+/// What comes out of a sweep.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcomes {
+    /// Of the run as it is.
+    pub clean: Outcome,
+    /// Under each intervention, in the order asked.
+    pub intervened: Vec<Outcome>,
+}
+
+/// A mean over sequences under an intervention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// What it is more than in the run as it is.
+    pub change: f64,
+}
+
+/// What an intervention does at one group of positions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect {
+    /// Loss in nats.
+    pub loss: Mean,
+    /// Interval of the change of the loss, where there is one.
+    pub interval: Option<(f64, f64)>,
+    /// Share of right predictions.
+    pub accuracy: Mean,
+    /// The right token's logit.
+    pub logit: Mean,
+}
+
+impl Outcomes {
+    /// What an intervention does at a group of positions, both by their places in the lists that were asked for.
+    ///
+    /// # Panics
+    /// If there is no such intervention or group.
+    pub fn effect(&self, intervention: usize, group: usize, bootstrap: &Bootstrap) -> Effect {
+        let (clean, changed) = (&self.clean, &self.intervened[intervention]);
+        let mean = |of: fn(&Outcome) -> &Array2<f64>| {
+            let mean = |outcome| of(outcome).column(group).sum() / of(outcome).nrows() as f64;
+            Mean { value: mean(changed), change: mean(changed) - mean(clean) }
+        };
+        let difference = &changed.loss.column(group) - &clean.loss.column(group);
+        Effect {
+            loss: mean(|outcome| &outcome.loss),
+            interval: bootstrap.interval(difference.view()),
+            accuracy: mean(|outcome| &outcome.accuracy),
+            logit: mean(|outcome| &outcome.logit),
+        }
+    }
+}
+
+impl Outcome {
+    /// Means of predictions over groups of positions.
+    fn new(predictions: &Predictions, groups: &[Vec<usize>]) -> Self {
+        let mean = |values: &Array2<f64>| {
+            Array2::from_shape_fn((values.nrows(), groups.len()), |(sequence, group)| {
+                let positions = &groups[group];
+                positions.iter().map(|&position| values[(sequence, position)]).sum::<f64>() / positions.len() as f64
+            })
+        };
+        Self { loss: mean(&predictions.loss), accuracy: mean(&predictions.correct), logit: mean(&predictions.logit) }
+    }
+
+    /// Puts chunks one under the other.
+    fn join(parts: Vec<Self>) -> Self {
+        let join = |of: fn(&Self) -> &Array2<f64>| {
+            let views: Vec<_> = parts.iter().map(|part| of(part).view()).collect();
+            concatenate(Axis(0), &views).expect("chunks differ only in the number of sequences")
+        };
+        Self { loss: join(|part| &part.loss), accuracy: join(|part| &part.accuracy), logit: join(|part| &part.logit) }
+    }
+}
+
+impl<'a> Sweep<'a> {
+    /// Runs of `batch`, which is also what is to be predicted and the reference of means.
+    pub fn new(model: &'a Transformer, batch: &'a TokenBatch) -> Self {
+        Self { model, batch, targets: batch, reference: batch, other: None, stream: Stream::new(0) }
+    }
+
+    /// Predictions are held against these tokens instead: a corrupted batch against the clean one.
+    #[must_use]
+    pub fn targets(self, targets: &'a TokenBatch) -> Self {
+        Self { targets, ..self }
+    }
+
+    /// Means and resampled values are those of these sequences instead.
+    #[must_use]
+    pub fn reference(self, reference: &'a TokenBatch) -> Self {
+        Self { reference, ..self }
+    }
+
+    /// The other batch, whose values [`crate::model::intervention::Replacement::Other`] puts in, sequence by sequence.
+    #[must_use]
+    pub fn other(self, other: &'a TokenBatch) -> Self {
+        Self { other: Some(other), ..self }
+    }
+
+    /// Where the permutation of [`crate::model::intervention::Replacement::Resample`] is drawn from.
+    #[must_use]
+    pub fn stream(self, stream: Stream) -> Self {
+        Self { stream, ..self }
+    }
+
+    /// Whether there is another sequence to take values from.
+    pub fn can_resample(&self) -> bool {
+        self.reference.sequences() > usize::from(self.resamples_itself())
+    }
+
+    fn resamples_itself(&self) -> bool {
+        std::ptr::eq(self.reference, self.batch)
+    }
+
+    fn check(&self, interventions: &[Intervention]) -> Result<Needs> {
+        interventions.iter().try_for_each(|intervention| intervention.check(self.model.config()))?;
+        let needs = Needs::of(interventions);
+        let shape = |batch: &TokenBatch| (batch.sequences(), batch.length());
+        let differs = |what: &str, batch: &TokenBatch| {
+            let ((b, n), (others, length)) = (shape(self.batch), shape(batch));
+            Error::invalid(format!(
+                "the {what} batch has {others} sequences of {length} tokens, not {b} of {n} as the one that is run"
+            ))
+        };
+        if shape(self.targets) != shape(self.batch) {
+            return Err(differs("target", self.targets));
+        }
+        if self.reference.length() != self.batch.length() {
+            return Err(differs("reference", self.reference));
+        }
+        match self.other {
+            Some(other) if shape(other) != shape(self.batch) => return Err(differs("other", other)),
+            None if !needs.other.is_empty() => {
+                return Err(Error::invalid("values of another run are to be put in, but there is no other batch"));
+            }
+            _ => {}
+        }
+        if !needs.resampled.is_empty() && !self.can_resample() {
+            return Err(Error::invalid("there is only one sequence: no other one to resample from"));
+        }
+        let mut batches = [self.batch, self.targets, self.reference].into_iter().chain(self.other);
+        batches.try_for_each(|batch| self.model.check_batch(batch))?;
+        Ok(needs)
+    }
+
+    /// For each sequence, the one of the reference that takes its place: never itself.
+    fn permutation(&self) -> Vec<usize> {
+        let mut rng = self.stream.rng("resample");
+        let count = self.reference.sequences();
+        let mut permutation: Vec<usize> = (0..count).collect();
+        // Sattolo's algorithm: one cycle through all of them, so that nothing stays in place.
+        for last in (1..count).rev() {
+            permutation.swap(last, rng.random_range(0..last));
+        }
+        (0..self.batch.sequences()).map(|sequence| permutation[sequence % count]).collect()
+    }
+
+    /// Runs the batch once as it is, and once under each intervention. Groups are of positions below `n − 1`: the last token predicts
+    /// nothing.
+    ///
+    /// Sequences are taken in chunks of a fixed size, as many at once as there are threads; runs under interventions are spread over
+    /// all threads. Memory is that of the clean (and other) caches of these chunks, and of one run for each thread.
+    ///
+    /// # Errors
+    /// What [`Intervention::check`] finds; batches that do not fit each other or the model; nothing to resample from; a group that is
+    /// empty or has a position that predicts nothing.
+    pub fn run(&self, interventions: &[Intervention], groups: &[Vec<usize>]) -> Result<Outcomes> {
+        let needs = self.check(interventions)?;
+        let length = self.batch.length();
+        if groups.iter().any(|group| group.is_empty() || group.iter().any(|&position| position + 1 >= length)) {
+            let text = format!("each group needs positions, and of {length} tokens only the first {} predict", length - 1);
+            return Err(Error::invalid(text));
+        }
+        let means = Means::new(self.model, self.reference, needs.means)?;
+        let resampled = (!needs.resampled.is_empty()).then(|| {
+            let tokens = self.reference.tokens();
+            tokens.select(Axis(0), &self.permutation())
+        });
+        let last_readout = Pass::last_readout(self.model).filter(|_| !interventions.is_empty());
+        let size = chunk_sequences(self.batch.length());
+        let starts: Vec<_> = (0..self.batch.sequences()).step_by(size).collect();
+        let rows = |start: usize| start..(start + size).min(self.batch.sequences());
+
+        let mut clean = Vec::new();
+        let mut intervened: Vec<Vec<Outcome>> = vec![Vec::new(); interventions.len()];
+        for wave in starts.chunks(rayon::current_num_threads().max(1)) {
+            let prepare = |&start: &usize| {
+                let part = |tokens: ArrayView2<u32>| tokens.slice(s![rows(start), ..]).to_owned();
+                let sources = Sources {
+                    means: &means,
+                    resampled: resampled
+                        .as_ref()
+                        .map(|tokens| self.model.forward(part(tokens.view()).view(), needs.resampled.keep())),
+                    other: self
+                        .other
+                        .filter(|_| !needs.other.is_empty())
+                        .map(|other| self.model.forward(part(other.tokens()).view(), needs.other.keep())),
+                };
+                let cache = self.model.forward(part(self.batch.tokens()).view(), Pass::KEEP);
+                Prepared { targets: part(self.targets.tokens()), cache, sources, last_readout: last_readout.as_ref() }
+            };
+            let prepared: Vec<_> = wave.par_iter().map(prepare).collect();
+            clean.extend(prepared.iter().map(|prepared| Outcome::new(&prepared.clean(), groups)));
+            let clean = &clean[clean.len() - prepared.len()..];
+            let tasks: Vec<_> =
+                (0..interventions.len()).flat_map(|index| (0..prepared.len()).map(move |chunk| (index, chunk))).collect();
+            let outcomes: Vec<_> = tasks
+                .par_iter()
+                .map(|&(index, chunk)| {
+                    prepared[chunk].under(self.model, &interventions[index], groups).unwrap_or_else(|| clean[chunk].clone())
+                })
+                .collect();
+            tasks.iter().zip(outcomes).for_each(|(&(index, _), outcome)| intervened[index].push(outcome));
+        }
+        Ok(Outcomes { clean: Outcome::join(clean), intervened: intervened.into_iter().map(Outcome::join).collect() })
+    }
+}
+
+/// A chunk of the batch, run as it is.
+struct Prepared<'a> {
+    /// `[b, n]`
+    targets: Array2<u32>,
+    cache: Cache,
+    sources: Sources<'a>,
+    last_readout: Option<&'a Array2<f32>>,
+}
+
+impl Prepared<'_> {
+    fn clean(&self) -> Predictions {
+        predictions(self.cache.logits.as_ref().expect("logits are kept").view(), self.targets.view())
+    }
+
+    /// What comes out under an intervention; `None` if nothing changes.
+    fn under(&self, model: &Transformer, intervention: &Intervention, groups: &[Vec<usize>]) -> Option<Outcome> {
+        let pass = Pass { model, clean: &self.cache, sources: &self.sources, last_readout: self.last_readout };
+        let change = pass.change(intervention);
+        if change.is_none() {
+            return None;
+        }
+        let (b, n) = self.targets.dim();
+        let mut found = Predictions::zeros(b, n - 1);
+        pass.logits(&change, |rows: Range<usize>, logits| {
+            for (row, logits) in rows.zip(logits.rows()) {
+                let (sequence, position) = (row / n, row % n);
+                if position + 1 < n {
+                    found.set(sequence, position, predict(logits, self.targets[(sequence, position + 1)] as usize));
+                }
+            }
+        });
+        Some(Outcome::new(&found, groups))
+    }
+}

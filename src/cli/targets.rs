@@ -1,0 +1,69 @@
+//! What commands about stored results are given: results folders, folders of them, experiment files.
+
+use crate::Result;
+use crate::store::{is_results, results_in};
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+pub(super) struct Targets {
+    /// Results folders, folders that hold some, or experiment files whose results are wanted [default: all results]
+    #[arg(value_name = "DIR-or-FILE")]
+    targets: Vec<PathBuf>,
+    /// Folder in which the results of experiment files lie
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+}
+
+/// A results folder, and the experiment file by which it was named.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub folder: PathBuf,
+    pub file: Option<PathBuf>,
+}
+
+impl Targets {
+    /// The results folders meant, each once.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] about the first that is not there or holds no results.
+    pub fn resolve(&self) -> Result<Vec<Target>> {
+        if self.targets.is_empty() {
+            return Ok(all_in(&self.results)?.collect());
+        }
+        let mut found: Vec<Target> = Vec::new();
+        for target in &self.targets {
+            for one in resolve(target, &self.results)? {
+                if !found.iter().any(|other| other.folder == one.folder) {
+                    found.push(one);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The folders of which all results are meant: their index pages are to be written.
+    pub fn whole_folders(&self) -> Vec<&Path> {
+        if self.targets.is_empty() {
+            return vec![&self.results];
+        }
+        self.targets.iter().map(PathBuf::as_path).filter(|target| target.is_dir() && !is_results(target)).collect()
+    }
+}
+
+/// The results that `target` names: an experiment file, a folder, or the name of an experiment whose results lie in `results`.
+pub(super) fn resolve(target: &Path, results: &Path) -> Result<Vec<Target>> {
+    if target.is_file() {
+        let folder = results.join(target.file_stem().unwrap_or_default());
+        let mut found: Vec<_> = all_in(&folder)?.collect();
+        found.iter_mut().for_each(|one| one.file = Some(target.to_path_buf()));
+        return Ok(found);
+    }
+    let named = results.join(target);
+    let is_name = target.components().count() == 1 && !target.exists() && named.is_dir();
+    Ok(all_in(if is_name { &named } else { target })?.collect())
+}
+
+fn all_in(folder: &Path) -> Result<impl Iterator<Item = Target>> {
+    Ok(results_in(folder)?.into_iter().map(|folder| Target { folder, file: None }))
+}

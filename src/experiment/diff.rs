@@ -1,0 +1,159 @@
+//! Two runs side by side: what made them differ, and what differs.
+
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use settings::{Line, Setting};
+
+use super::compare::{TableComparison, Tolerance, compare};
+use super::named;
+use crate::Result;
+use crate::store::{Manifest, Stored};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Everything in which two runs differ.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Difference {
+    /// The programs that made them, where they are not the same.
+    pub programs: Option<(String, String)>,
+    /// What was set differently, with the lines that set it.
+    pub settings: Vec<Setting>,
+    /// Tables, in the order of the first run.
+    pub tables: Vec<TableDifference>,
+    /// Claims, in the order of the first run.
+    pub claims: Vec<ClaimDifference>,
+}
+
+/// A table that is not the same in both runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableDifference {
+    /// Its name.
+    pub name: String,
+    /// What is different.
+    pub change: Change<usize, TableComparison>,
+}
+
+/// A claim that is not the same in both runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimDifference {
+    /// The sentence, in one line.
+    pub statement: String,
+    /// Its verdict in one run, or what is different.
+    pub change: Change<bool, ClaimChange>,
+}
+
+/// What became of something from the first run to the second.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change<T, C> {
+    /// Only the first run has it.
+    Removed(T),
+    /// Only the second run has it.
+    Added(T),
+    /// Both have it, and it differs.
+    Changed(C),
+}
+
+/// How a claim differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimChange {
+    /// Whether it holds, in the first run and in the second.
+    pub holds: (bool, bool),
+    /// The numbers that differ: name, in the first run, in the second; nothing where one does not show it.
+    pub numbers: Vec<(String, String, String)>,
+}
+
+impl Difference {
+    /// Whether there is none. Another version of the program is none, as long as it yields the same.
+    pub fn is_empty(&self) -> bool {
+        self.settings.is_empty() && self.tables.is_empty() && self.claims.is_empty()
+    }
+}
+
+/// Compares the results in two folders; numbers count as the same within `tolerance`. Figures and reports come from the rest and are
+/// not compared.
+///
+/// # Errors
+/// [`crate::Error::File`] if a folder holds no results, or a table in it is not what its run wrote.
+pub fn diff(left: &Path, right: &Path, tolerance: Tolerance) -> Result<Difference> {
+    let (a, b) = (Stored::open(left)?, Stored::open(right)?);
+    let programs = (a.manifest.program.clone(), b.manifest.program.clone());
+    Ok(Difference {
+        programs: (programs.0 != programs.1).then_some(programs),
+        settings: settings::settings((&a, left), (&b, right))?,
+        tables: tables(&a, &b, tolerance)?,
+        claims: claims(&a.manifest, &b.manifest, tolerance),
+    })
+}
+
+fn tables(a: &Stored, b: &Stored, tolerance: Tolerance) -> Result<Vec<TableDifference>> {
+    let (left, right) = (&a.manifest.tables, &b.manifest.tables);
+    let models = a.manifest.models.iter().chain(&b.manifest.models);
+    let swept: BTreeSet<String> = models.flat_map(|model| model.swept.keys().cloned()).collect();
+    let mut found = Vec::new();
+    for (name, record) in left {
+        let change = match right.get(name) {
+            None => Change::Removed(record.rows),
+            Some(other) if other.parquet == record.parquet => continue,
+            Some(_) => match compare(&a.table(name)?, &b.table(name)?, &swept, tolerance)? {
+                same if !same.differs() && !same.reordered_rows => continue,
+                different => Change::Changed(different),
+            },
+        };
+        found.push(TableDifference { name: name.clone(), change });
+    }
+    for (name, record) in right.iter().filter(|(name, _)| !left.contains_key(*name)) {
+        found.push(TableDifference { name: name.clone(), change: Change::Added(record.rows) });
+    }
+    Ok(found)
+}
+
+fn claims(a: &Manifest, b: &Manifest, tolerance: Tolerance) -> Vec<ClaimDifference> {
+    let claims = |manifest: &Manifest| -> Vec<(String, bool, Vec<(String, Value)>)> {
+        manifest.claims().map(|claim| (claim.line(), claim.holds, claim.numbers.to_vec())).collect()
+    };
+    let (left, mut right) = (claims(a), claims(b));
+    let mut found = Vec::new();
+    for (statement, holds, numbers) in left {
+        let Some(at) = right.iter().position(|(other, ..)| *other == statement) else {
+            found.push(ClaimDifference { statement, change: Change::Removed(holds) });
+            continue;
+        };
+        let (_, other, others) = right.remove(at);
+        let find = |numbers: &[(String, Value)], name: &str| {
+            numbers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
+        };
+        let exact =
+            |numbers: &[(String, Value)], name: &str| find(numbers, name).map_or("–".to_string(), |value| value.to_string());
+        // As the report shows them, unless that hides the difference.
+        let shown = |name: &str| {
+            let rounded = |numbers: &[(String, String)]| {
+                numbers.iter().find(|(other, _)| other == name).map_or("–".to_string(), |(_, value)| value.clone())
+            };
+            match (rounded(&named(&numbers)), rounded(&named(&others))) {
+                (a, b) if a == b => (exact(&numbers, name), exact(&others, name)),
+                different => different,
+            }
+        };
+        let names: Vec<String> = named(&numbers).into_iter().chain(named(&others)).map(|(name, _)| name).collect();
+        let mut changed: Vec<(String, String, String)> = Vec::new();
+        for name in names {
+            let equal = match (find(&numbers, &name), find(&others, &name)) {
+                (Some(a), Some(b)) => tolerance.same(&a, &b),
+                _ => false,
+            };
+            if !equal && !changed.iter().any(|(other, ..)| *other == name) {
+                let (left, right) = shown(&name);
+                changed.push((name, left, right));
+            }
+        }
+        if holds != other || !changed.is_empty() {
+            let change = ClaimChange { holds: (holds, other), numbers: changed };
+            found.push(ClaimDifference { statement, change: Change::Changed(change) });
+        }
+    }
+    found.extend(right.into_iter().map(|(statement, holds, _)| ClaimDifference { statement, change: Change::Added(holds) }));
+    found
+}

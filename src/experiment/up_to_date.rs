@@ -1,0 +1,56 @@
+//! Results that a run would only make again.
+
+use super::ingredients::{Digests, digest};
+use super::run::git_revision;
+use super::{Experiment, load};
+use crate::files;
+use crate::store::{Cache, Key, Manifest};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// What made the results of an experiment file, and what they are.
+#[derive(Deserialize, Serialize)]
+struct Made {
+    /// The files that the run read.
+    files: Digests,
+    /// BLAKE3 of `manifest.json`, which has those of all other results.
+    manifest: String,
+}
+
+/// The results folder of an experiment file below `out` and its manifest, if a run of the file would only make what is there: this
+/// program made it of the same file with the same `overrides` and the same files beside it, at the same revision, and it is whole.
+///
+/// Nothing is read but the cache, these files, and the results.
+pub fn up_to_date(path: &Path, overrides: &[(String, String)], out: &Path, cache: &Cache) -> Option<(PathBuf, Manifest)> {
+    let source = files::read(path, load::LARGEST, "an experiment file").ok()?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let parts = cache.get(&key(path, &source, overrides))?;
+    let made: Made = serde_json::from_slice(parts.first()?).ok()?;
+    if made.files.iter().any(|(file, before)| digest(&base.join(file)).ok().as_ref() != Some(before)) {
+        return None;
+    }
+    let folder = out.join(path.file_stem()?);
+    let manifest = Manifest::read(&folder).ok()?;
+    let is = |file: &str, hash: &str| digest(&folder.join(file)).is_ok_and(|found| found == hash);
+    let tables = manifest.tables.iter().all(|(name, record)| {
+        is(&format!("tables/{name}.csv"), &record.csv) && is(&format!("tables/{name}.parquet"), &record.parquet)
+    });
+    let whole = tables
+        && is("manifest.json", &made.manifest)
+        && is("experiment.yaml", blake3::hash(&source).to_hex().as_str())
+        && manifest.artifacts.iter().all(|artifact| is(&artifact.path, &artifact.blake3))
+        && folder.join("run.json").is_file();
+    (whole && manifest.git_revision == git_revision(base)).then_some((folder, manifest))
+}
+
+/// Remembers what a run has made, for [`up_to_date`].
+pub(super) fn remember(experiment: &Experiment, manifest: &str, cache: &Cache) {
+    let made = Made { files: experiment.digests.clone(), manifest: blake3::hash(manifest.as_bytes()).to_hex().to_string() };
+    let made = serde_json::to_vec(&made).expect("paths of an experiment file are texts");
+    cache.put(&key(&experiment.path, experiment.source.as_bytes(), &experiment.set), &[&made]);
+}
+
+fn key(path: &Path, source: &[u8], overrides: &[(String, String)]) -> Key {
+    let key = Key::new("run").text(path.file_name().unwrap_or_default().as_encoded_bytes()).text(source);
+    overrides.iter().fold(key, |key, (path, value)| key.text(path).text(value))
+}

@@ -1,0 +1,471 @@
+use crate::{Error, Result};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+/// Every entry starts with this.
+const MAGIC: &[u8; 8] = b"attncir1";
+/// Length of a BLAKE3 hash.
+const HASH: usize = 32;
+/// What a full cache is emptied to, so that not every run has to.
+const EMPTIED_TO: f64 = 0.8;
+
+/// The name of something that can be computed: a hash of all that it depends on, this program included.
+///
+/// Whatever goes in is told apart from what stands beside it, so that no two lists of ingredients read the same.
+///
+/// ```
+/// use attn_circuits::store::Key;
+/// use serde_json::json;
+/// let key = |first: &str, second: &str| Key::new("table").text(first).text(second);
+/// assert_ne!(key("ab", "c"), key("a", "bc"));
+/// // The order of keys in a map says nothing.
+/// let one = Key::new("model").json(&json!({ "vocab": 33, "context": 61 }));
+/// assert_eq!(one, Key::new("model").json(&json!({ "context": 61, "vocab": 33 })));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(blake3::Hash);
+
+impl Key {
+    /// A key of this program for a kind of thing, with nothing yet that it depends on.
+    pub fn new(kind: &str) -> Self {
+        static PROGRAM: OnceLock<blake3::Hash> = OnceLock::new();
+        let program = PROGRAM.get_or_init(|| {
+            let words = [env!("CARGO_PKG_VERSION"), env!("ATTN_CIRCUITS_FINGERPRINT"), std::env::consts::ARCH, &processor()];
+            blake3::hash(words.join("\n").as_bytes())
+        });
+        Self(*program).text(kind)
+    }
+
+    /// The same, and it depends on this text.
+    #[must_use]
+    pub fn text(self, text: impl AsRef<[u8]>) -> Self {
+        Self(blake3::keyed_hash(self.0.as_bytes(), text.as_ref()))
+    }
+
+    /// The same, and it depends on these values: numbers as they are written, maps whatever the order of their keys.
+    #[must_use]
+    pub fn json(self, value: &Value) -> Self {
+        let mut text = String::new();
+        canonical(value, &mut text);
+        self.text(text)
+    }
+
+    /// The same, and it depends on what has this key.
+    #[must_use]
+    pub fn key(self, other: &Self) -> Self {
+        self.text(other.0.as_bytes())
+    }
+}
+
+/// Kinds of processor differ in the last digits of a product: what ours is.
+fn processor() -> String {
+    let mut words: Vec<String> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512dq", std::arch::is_x86_feature_detected!("avx512dq")),
+        ("avx512vl", std::arch::is_x86_feature_detected!("avx512vl")),
+    ] {
+        words.extend(there.then(|| name.to_string()));
+    }
+    // Where the system tells, the model as well: products are cut into blocks that fit its caches.
+    // Of many cores the first is as good as all.
+    let lines = File::open("/proc/cpuinfo").into_iter().flat_map(|file| BufReader::new(file).lines().map_while(io::Result::ok));
+    let first = lines.take_while(|line| !line.is_empty());
+    words.extend(first.filter(|line| line.starts_with("model name") || line.starts_with("cache size")));
+    words.join(" ")
+}
+
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                canonical(item, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable_by_key(|(name, _)| *name);
+            out.push('{');
+            for (name, value) in entries {
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                canonical(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
+/// What earlier runs computed, in a folder, by [`Key`].
+///
+/// It is never the cause of a wrong result: an entry that is damaged counts as absent. The folder can be deleted at any time, also
+/// while it is used, and can be used by several runs at once.
+///
+/// ```
+/// use attn_circuits::store::{Cache, Key};
+/// let folder = tempfile::tempdir().unwrap();
+/// let cache = Cache::new(folder.path().join("cache"), 1 << 20);
+/// let key = Key::new("table").text("head_scores");
+/// assert_eq!(cache.get(&key), None);
+/// cache.put(&key, &[b"model,value\n", b"PAR1"]);
+/// assert_eq!(cache.get(&key), Some(vec![b"model,value\n".to_vec(), b"PAR1".to_vec()]));
+/// ```
+#[derive(Debug)]
+pub struct Cache {
+    folder: PathBuf,
+    limit: u64,
+    forgetful: bool,
+    grown: AtomicBool,
+    problem: OnceLock<String>,
+}
+
+impl Cache {
+    /// The cache in `folder`, which is made when something is put there. Beyond `limit` bytes, what was not used for longest goes.
+    pub fn new(folder: PathBuf, limit: u64) -> Self {
+        Self { folder, limit, forgetful: false, grown: AtomicBool::new(false), problem: OnceLock::new() }
+    }
+
+    /// The same, but it finds nothing: everything is computed anew, and replaces what was there.
+    #[must_use]
+    pub fn forgetful(mut self) -> Self {
+        self.forgetful = true;
+        self
+    }
+
+    /// The folder for caches that this system gives programs of this user, if it does.
+    pub fn default_folder() -> Option<PathBuf> {
+        Some(dirs::cache_dir()?.join("attn-circuits"))
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Why the cache could not be written, if that happened.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.get().map(String::as_str)
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        let name = key.0.to_hex();
+        self.folder.join(&name[..2]).join(&name[2..])
+    }
+
+    /// The parts that were put under a key. One that is damaged is removed.
+    pub fn get(&self, key: &Key) -> Option<Vec<Vec<u8>>> {
+        if self.forgetful {
+            return None;
+        }
+        let path = self.path(key);
+        let bytes = fs::read(&path).ok()?;
+        let parts = unpack(&bytes, key);
+        match parts {
+            // Used now: what goes first when the cache is full is what was not used for longest.
+            Some(_) => drop(File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()))),
+            None => drop(fs::remove_file(&path)),
+        }
+        parts
+    }
+
+    /// Keeps parts under a key. That it cannot is no error: they are computed again next time; [`Cache::problem`] says why.
+    pub fn put(&self, key: &Key, parts: &[&[u8]]) {
+        match self.write(key, parts) {
+            Ok(()) => self.grown.store(true, Ordering::Relaxed),
+            Err(error) => drop(self.problem.set(error.to_string())),
+        }
+    }
+
+    fn write(&self, key: &Key, parts: &[&[u8]]) -> Result<()> {
+        let bytes = pack(parts, key);
+        // It would be the first to go, and take everything else with it.
+        if bytes.len() as u64 > self.limit {
+            return Ok(());
+        }
+        let path = self.path(key);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let tag = self.folder.join(TAG);
+        if !tag.exists() {
+            fs::write(&tag, TAG_TEXT).map_err(Error::io(&tag))?;
+        }
+        let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder).map_err(Error::io(folder))?;
+        file.write_all(&bytes).map_err(Error::io(&path))?;
+        file.persist(&path).map_err(|failed| Error::io(&path)(failed.error))?;
+        Ok(())
+    }
+
+    /// Removes what was not used for longest until the cache is within its limit. It happens by itself when a cache is dropped to
+    /// which something was added.
+    pub fn trim(&self) {
+        let mut entries = self.entries();
+        let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();
+        if total <= self.limit {
+            return;
+        }
+        entries.sort_unstable();
+        for (_, size, path) in entries {
+            if total as f64 <= self.limit as f64 * EMPTIED_TO {
+                break;
+            }
+            // Another run may have been faster.
+            let _ = fs::remove_file(path);
+            total -= size;
+        }
+    }
+
+    /// Time of the last use, size and path of all files in the cache: entries, and what a run that was killed left.
+    fn entries(&self) -> Vec<(SystemTime, u64, PathBuf)> {
+        // Whatever else lies in the folder is not ours to count or to remove.
+        let is_hex = |name: &str, length: usize| name.len() == length && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let folders = folders.filter(|folder| folder.file_name().to_str().is_some_and(|name| is_hex(name, 2)));
+        let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        let ours = |name: &str| is_hex(name, 2 * HASH - 2) || name.starts_with(PARTIAL);
+        let entry = |file: fs::DirEntry| {
+            file.file_name().to_str().filter(|name| ours(name))?;
+            let about = file.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((about.modified().unwrap_or(SystemTime::UNIX_EPOCH), about.len(), file.path()))
+        };
+        files.filter_map(entry).collect()
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if *self.grown.get_mut() {
+            self.trim();
+        }
+    }
+}
+
+/// The file that tells programs that make copies of everything to leave a cache out, and what has to be in it.
+const TAG: &str = "CACHEDIR.TAG";
+const TAG_TEXT: &str = "\
+Signature: 8a477f597d28d172789f06886806bc55
+# What runs of attn-circuits have computed. It can be deleted at any time. See https://bford.info/cachedir/
+";
+
+/// How the names of files start that are not written to their end yet.
+const PARTIAL: &str = "partial-";
+
+/// An entry as bytes: the parts behind their number and lengths, and a hash of all and of the key at the end.
+fn pack(parts: &[&[u8]], key: &Key) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for length in std::iter::once(parts.len()).chain(parts.iter().map(|part| part.len())) {
+        bytes.extend((length as u64).to_le_bytes());
+    }
+    parts.iter().for_each(|part| bytes.extend_from_slice(part));
+    let hash = blake3::keyed_hash(key.0.as_bytes(), &bytes);
+    bytes.extend(hash.as_bytes());
+    bytes
+}
+
+/// The parts of an entry; `None` if a bit of it is not as it was written, or it was written under another key.
+fn unpack(bytes: &[u8], key: &Key) -> Option<Vec<Vec<u8>>> {
+    let (content, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH)?)?;
+    if blake3::keyed_hash(key.0.as_bytes(), content).as_bytes() != hash {
+        return None;
+    }
+    let mut rest = content.strip_prefix(MAGIC)?;
+    let mut number = || -> Option<usize> {
+        let (number, behind) = rest.split_first_chunk::<8>()?;
+        rest = behind;
+        usize::try_from(u64::from_le_bytes(*number)).ok()
+    };
+    let count = number()?;
+    let lengths: Vec<usize> = (0..count).map(|_| number()).collect::<Option<_>>()?;
+    let mut parts = Vec::with_capacity(lengths.len());
+    for length in lengths {
+        let (part, behind) = rest.split_at_checked(length)?;
+        rest = behind;
+        parts.push(part.to_vec());
+    }
+    rest.is_empty().then_some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn cache(limit: u64) -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().join("cache"), limit);
+        (folder, cache)
+    }
+
+    fn key(name: &str) -> Key {
+        Key::new("test").text(name)
+    }
+
+    #[test]
+    fn keys_tell_everything_apart_but_the_order_of_maps() {
+        let json = |value: Value| Key::new("x").json(&value);
+        assert_eq!(
+            json(json!({ "b": [1, { "d": 2, "c": 3 }], "a": null })),
+            json(json!({ "a": null, "b": [1, { "c": 3, "d": 2 }] }))
+        );
+        let different = [
+            json(json!({ "a": 1 })),
+            json(json!({ "a": 1.0 })),
+            json(json!({ "a": "1" })),
+            json(json!({ "b": 1 })),
+            json(json!({ "a": 1, "b": 1 })),
+            json(json!([1, 2])),
+            json(json!([2, 1])),
+            json(json!([[1], 2])),
+            json(json!([[1, 2]])),
+            Key::new("y").json(&json!({ "a": 1 })),
+            Key::new("x").key(&Key::new("x")),
+            Key::new("x"),
+        ];
+        for (index, one) in different.iter().enumerate() {
+            assert!(!different[..index].contains(one), "{index}");
+        }
+    }
+
+    #[test]
+    fn every_damaged_entry_is_absent_and_removed() {
+        let (_folder, cache) = cache(1 << 20);
+        let parts: [&[u8]; 3] = [b"one", b"", b"three"];
+        let sound = pack(&parts, &key("a"));
+        let put = |bytes: &[u8]| {
+            cache.put(&key("a"), &parts);
+            fs::write(cache.path(&key("a")), bytes).unwrap();
+        };
+        put(&sound);
+        assert_eq!(cache.get(&key("a")).unwrap(), parts);
+        for at in 0..sound.len() {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 0x10;
+            put(&damaged);
+            assert_eq!(cache.get(&key("a")), None, "byte {at}");
+            assert!(!cache.path(&key("a")).exists());
+            put(&sound[..at]);
+            assert_eq!(cache.get(&key("a")), None, "cut at {at}");
+        }
+        put(&[&sound[..], b"more"].concat());
+        assert_eq!(cache.get(&key("a")), None);
+        // Sound in itself, but what is wanted is something else.
+        cache.put(&key("b"), &parts);
+        fs::create_dir_all(cache.path(&key("a")).parent().unwrap()).unwrap();
+        fs::copy(cache.path(&key("b")), cache.path(&key("a"))).unwrap();
+        assert_eq!(cache.get(&key("a")), None);
+        // Lengths that cannot be, with a hash that fits.
+        let mut absurd = MAGIC.to_vec();
+        absurd.extend([1u64.to_le_bytes(), u64::MAX.to_le_bytes()].concat());
+        absurd.extend(blake3::keyed_hash(key("a").0.as_bytes(), &absurd).as_bytes().to_vec());
+        put(&absurd);
+        assert_eq!(cache.get(&key("a")), None);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let (_folder, cache) = cache(10_000);
+        let part = vec![7; 2000];
+        for (age, name) in ["used long ago", "c", "b", "a"].iter().enumerate() {
+            cache.put(&key(name), &[&part]);
+            let file = File::options().append(true).open(cache.path(&key(name))).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(1000 - age as u64)).unwrap();
+        }
+        assert!(cache.get(&key("used long ago")).is_some());
+        cache.trim();
+        assert!(["a", "b", "c"].iter().all(|name| cache.get(&key(name)).is_some()), "within the limit nothing goes");
+        for name in ["c", "b", "a"] {
+            let age = Duration::from_secs(if name == "c" { 900 } else { 100 });
+            File::options().append(true).open(cache.path(&key(name))).unwrap().set_modified(SystemTime::now() - age).unwrap();
+        }
+        cache.put(&key("new"), &[&part]);
+        cache.trim();
+        assert_eq!(cache.get(&key("c")), None);
+        assert!(["used long ago", "a", "b", "new"].iter().any(|name| cache.get(&key(name)).is_some()));
+        assert!(cache.get(&key("new")).is_some() && cache.get(&key("used long ago")).is_some());
+        let left: u64 = cache.entries().iter().map(|(_, size, _)| size).sum();
+        assert!(left <= 8_000, "{left}");
+    }
+
+    #[test]
+    fn files_of_somebody_else_are_neither_counted_nor_removed() {
+        let (_folder, cache) = cache(1000);
+        cache.put(&key("a"), &[b"x"]);
+        let near = cache.path(&key("a")).with_file_name("notes");
+        let others = [near, cache.folder().join("en/notes.txt"), cache.folder().join("notes.txt")];
+        for path in &others {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![0; 5000]).unwrap();
+        }
+        cache.trim();
+        assert!(cache.get(&key("a")).is_some(), "it is within its limit");
+        let none = Cache::new(cache.folder().to_path_buf(), 0);
+        none.trim();
+        assert!(cache.get(&key("a")).is_none() && others.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn one_entry_does_not_drive_out_all_others() {
+        let (_folder, cache) = cache(1000);
+        cache.put(&key("a"), &[b"x"]);
+        cache.put(&key("large"), &[&[0; 2000]]);
+        cache.trim();
+        assert!(cache.get(&key("a")).is_some() && cache.get(&key("large")).is_none());
+        assert_eq!(cache.problem(), None);
+    }
+
+    #[test]
+    fn a_cache_is_trimmed_when_it_is_dropped() {
+        let (folder, cache) = cache(1500);
+        for name in ["a", "b", "c"] {
+            cache.put(&key(name), &[&[0; 600]]);
+        }
+        drop(cache);
+        let cache = Cache::new(folder.path().join("cache"), 1500);
+        assert_eq!(["a", "b", "c"].iter().filter(|name| cache.get(&key(name)).is_some()).count(), 1);
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_counted_and_goes_as_well() {
+        let (_folder, cache) = cache(1000);
+        cache.put(&key("a"), &[b"x"]);
+        let left = cache.path(&key("a")).with_file_name(format!("{PARTIAL}x"));
+        fs::write(&left, vec![0; 5000]).unwrap();
+        File::options().append(true).open(&left).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        cache.trim();
+        assert!(!left.exists() && cache.get(&key("a")).is_some());
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_written_says_so_and_does_no_harm() {
+        let (folder, _) = cache(1000);
+        fs::write(folder.path().join("file"), "in the way").unwrap();
+        let cache = Cache::new(folder.path().join("file"), 1000);
+        cache.put(&key("a"), &[b"x"]);
+        assert_eq!(cache.get(&key("a")), None);
+        assert!(cache.problem().unwrap().contains("file"), "{:?}", cache.problem());
+        cache.trim();
+    }
+
+    #[test]
+    fn a_forgetful_cache_finds_nothing_and_keeps_everything() {
+        let (folder, cache) = cache(1000);
+        cache.put(&key("a"), &[b"old"]);
+        let forgetful = Cache::new(folder.path().join("cache"), 1000).forgetful();
+        assert_eq!(forgetful.get(&key("a")), None);
+        forgetful.put(&key("a"), &[b"new"]);
+        assert_eq!(cache.get(&key("a")).unwrap(), [b"new"]);
+    }
+}

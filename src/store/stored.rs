@@ -1,0 +1,114 @@
+use super::{Manifest, parquet_table};
+use crate::{Error, Result, files};
+use polars::prelude::DataFrame;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Larger files are not read back.
+const LARGEST_RESULT: u64 = 16 << 30;
+
+/// Results as they lie in a folder: what the manifest says, and the files that it speaks of.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The folder, as an absolute path.
+    pub folder: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+impl Stored {
+    /// Reads the manifest of a results folder.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder is not there, holds no results, or those of another version.
+    pub fn open(folder: &Path) -> Result<Self> {
+        // `.` and `..` have no name beside which a new folder could be written.
+        let folder = fs::canonicalize(folder).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::file(folder, "is not there; `run` makes it"),
+            _ => Error::io(folder)(error),
+        })?;
+        let manifest = Manifest::read(&folder)?;
+        Ok(Self { folder, manifest })
+    }
+
+    /// The content of a file; `path` is relative to the folder. It must lie there and not only seem to: what a link leads to would
+    /// become a part of the report.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is missing or a link out of the folder, [`Error::Io`] if it cannot be read.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(path);
+        let real = fs::canonicalize(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::file(&path, "is missing; `run` makes it anew"),
+            _ => Error::io(&path)(error),
+        })?;
+        if !real.starts_with(&self.folder) {
+            return Err(Error::file(&path, format!("is a link out of the folder, to {}; `run` makes it anew", real.display())));
+        }
+        files::read(&path, LARGEST_RESULT, "a file of results")
+    }
+
+    /// The experiment file that was run.
+    ///
+    /// # Errors
+    /// Those of [`Stored::read`].
+    pub fn source(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.read("experiment.yaml")?).into_owned())
+    }
+
+    /// A file of which the manifest knows the hash.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it is missing, or not what the run wrote.
+    pub fn checked(&self, path: &str, blake3: &str) -> Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        if blake3::hash(&bytes).to_hex().as_str() != blake3 {
+            return Err(Error::file(self.folder.join(path), "is not what the run wrote; `run` makes it anew"));
+        }
+        Ok(bytes)
+    }
+
+    /// A table, from its Parquet file.
+    ///
+    /// # Errors
+    /// Those of [`Stored::checked`]; [`Error::Invalid`] if the manifest knows no such table.
+    pub fn table(&self, name: &str) -> Result<DataFrame> {
+        let record = self.manifest.tables.get(name).ok_or_else(|| Error::invalid(format!("there is no table `{name}`")))?;
+        let path = format!("tables/{name}.parquet");
+        parquet_table(self.checked(&path, &record.parquet)?, &self.folder.join(path))
+    }
+}
+
+/// Whether a folder holds results of a run.
+pub fn is_results(folder: &Path) -> bool {
+    folder.join("manifest.json").is_file()
+}
+
+/// The results folders that `folder` stands for: itself if it holds results, else those in it, by name.
+///
+/// # Errors
+/// [`Error::File`] if there is no such folder, or there are no results in it.
+pub fn results_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    if is_results(folder) {
+        return Ok(vec![folder.to_path_buf()]);
+    }
+    let entries = fs::read_dir(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::file(folder, "is not there; `run` makes it"),
+        _ => Error::io(folder)(error),
+    })?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io(folder))?.path();
+        // A run in the making has a name that starts with a dot.
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && is_results(&path) {
+            found.push(path);
+        }
+    }
+    if found.is_empty() {
+        return Err(Error::file(folder, "holds no results of a run; `run` makes them"));
+    }
+    found.sort();
+    Ok(found)
+}

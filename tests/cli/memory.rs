@@ -1,0 +1,51 @@
+//! Memory: what a run needs is known before it begins.
+
+use crate::desk::{Desk, SMALL, repository};
+
+const UNITS: [(&str, f64); 4] = [("bytes", 1.0), ("KiB", 1024.0), ("MiB", 1048576.0), ("GiB", 1073741824.0)];
+
+/// What `check` says that a run needs, in bytes.
+fn estimate(stdout: &str) -> f64 {
+    let words = stdout.split("needs about ").nth(1).expect("the plan ends with what the run needs");
+    let mut words = words.split(' ');
+    let number: f64 = words.next().unwrap().parse().expect("a number");
+    let unit = words.next().unwrap();
+    number * UNITS.iter().find(|(name, _)| *name == unit).unwrap_or_else(|| panic!("unit {unit}")).1
+}
+
+/// Experiments of each kind that run fast: wired models, trained ones, many figures, many replicates, wide tables.
+const FAST: [&str; 5] = ["skip_trigram_bugs", "term_importance", "induction", "eigenvalues", "residual_stream"];
+
+#[test]
+fn the_estimate_is_within_half_of_what_is_used() {
+    let desk = Desk::new();
+    for name in FAST {
+        let file = repository(&format!("experiments/{name}.yaml"));
+        let estimate = estimate(&desk.run(["check", &file]).expect(0).stdout);
+        desk.run(["run", &file, "-q"]).expect(0);
+        let run: serde_json::Value = serde_json::from_str(&desk.read(&format!("results/{name}/run.json"))).unwrap();
+        let used = run["peak_memory_bytes"].as_f64().expect("this system tells");
+        let ratio = used / estimate;
+        assert!((1.0 / 1.5..1.5).contains(&ratio), "{name}: {used} bytes used, {estimate} estimated");
+    }
+}
+
+#[test]
+fn a_run_beyond_the_limit_is_refused_with_the_numbers() {
+    let large = SMALL.replace("sequences: 4", "sequences: 4000000");
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.write("large.yaml", large);
+    for command in ["run", "check"] {
+        desk.run([command, "large.yaml", "--memory-limit", "200MiB"]).expect_error(
+            2,
+            &["--> large.yaml:", "the run needs about", "and the memory limit is 200.0 MiB", "most of it for `", "rows"],
+        );
+        // What is small by itself is refused only if there is no room for the program.
+        let whole = estimate(&desk.run(["check", "small.yaml"]).expect(0).stdout);
+        desk.run([command, "small.yaml", "--memory-limit", &(whole * 0.5).to_string()])
+            .expect_error(2, &["beside the program itself of", "and the memory limit is"]);
+        desk.run([command, "small.yaml", "--memory-limit", "many"]).expect_error(2, &["write a size as in 2GiB"]);
+    }
+    assert!(!desk.path("results").exists());
+    desk.run(["run", "small.yaml", "--memory-limit", "2GiB"]).expect(1);
+}

@@ -1,0 +1,98 @@
+//! Every seed of the fuzz targets, and every input that once made one of them fail, goes through the same functions on stable Rust:
+//! no panic, no error without a place or a file's name, and bounds on time and memory.
+
+#[path = "../fuzz/feed.rs"]
+mod feed;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Counts what the thread that feeds has allocated.
+struct Counting;
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    // A thread that ends allocates after its numbers are gone.
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + bytes);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+// SAFETY: everything is handed to the system's allocator; only numbers are counted.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs `work`; answers with the most bytes that this thread held meanwhile beyond those before, and the time.
+fn measured(work: impl FnOnce()) -> (usize, Duration) {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let clock = Instant::now();
+    work();
+    ((PEAK.get() - before).max(0) as usize, clock.elapsed())
+}
+
+fn seeds(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    files
+}
+
+fn replay(target: &str, least: usize, feed: fn(&Path, &[u8])) {
+    let folder = tempfile::tempdir().expect("a folder to work in");
+    feed::prepare(folder.path());
+    let seeds = seeds(target);
+    assert!(seeds.len() >= least, "only {} seeds of {target}", seeds.len());
+    for seed in seeds {
+        let data = fs::read(&seed).expect("a seed");
+        let (bytes, time) = measured(|| feed(folder.path(), &data));
+        assert!(bytes < 512 << 20, "{} took {bytes} bytes", seed.display());
+        assert!(time < Duration::from_secs(20), "{} took {time:?}", seed.display());
+    }
+}
+
+#[test]
+fn experiments() {
+    replay("experiment", 16, feed::experiment);
+}
+
+#[test]
+fn configurations() {
+    replay("config", 20, feed::config);
+}
+
+#[test]
+fn weights() {
+    replay("weights", 20, feed::weights);
+}
+
+#[test]
+fn tokens_in_json() {
+    replay("tokens_json", 20, feed::tokens_json);
+}
+
+#[test]
+fn tokens_in_safetensors() {
+    replay("tokens_safetensors", 14, feed::tokens_safetensors);
+}
