@@ -57,11 +57,21 @@ impl Experiment {
         let tables = cells.iter().fold(0, |sum: usize, cell| sum.saturating_add(cell.table_bytes));
         let tables_bytes = tables.saturating_mul(COPIES_OF_TABLES);
         let working = cells.iter().map(|cell| cell.working_bytes).max().unwrap_or_default();
-        let figures = self.cells.iter().filter(|cell| matches!(cell, Cell::Figure(_))).count();
-        let drawing_bytes = figures.min(rayon::current_num_threads()).saturating_mul(figure::DRAWING_BYTES);
+        let drawing_bytes = self.drawing_bytes();
         // One after the other: tables grow while models are measured, are sorted and written, and lie there while figures are drawn.
         let peak_bytes = tables_bytes.max(tables.saturating_add(working.max(drawing_bytes)));
         Plan { models, cells, tables_bytes, drawing_bytes, peak_bytes }
+    }
+
+    /// Of the largest figures, one a thread.
+    fn drawing_bytes(&self) -> usize {
+        let drawn = self.cells.iter().filter_map(|cell| match cell {
+            Cell::Figure(figure) => Some(figure::drawing_bytes(&figure.parameters)),
+            _ => None,
+        });
+        let mut drawn: Vec<usize> = drawn.collect();
+        drawn.sort_unstable_by_key(|&bytes| std::cmp::Reverse(bytes));
+        drawn.into_iter().take(rayon::current_num_threads()).fold(0, usize::saturating_add)
     }
 
     fn cell_plan(&self, cell: &Cell) -> CellPlan {

@@ -135,14 +135,16 @@ pub struct Drawing {
     pub png: Vec<u8>,
 }
 
-/// Bytes held while a figure of usual size is drawn: for each pixel, the bitmap on which it is drawn larger, and the one to which
-/// that is averaged.
-pub const DRAWING_BYTES: usize = {
-    let pixels = 720 * 450;
+/// Bytes held while a figure with these parameters is drawn: for each pixel, the bitmap on which it is drawn larger, and the one to
+/// which that is averaged. Where no width or height is given, a usual one counts.
+pub fn drawing_bytes(parameters: &Value) -> usize {
+    let pixels = |name: &str, usual: usize| parameters.get(name).and_then(Value::as_u64).map_or(usual, |given| given as usize);
     let larger = theme::UNITS as usize * theme::UNITS as usize;
     let averaged = (theme::PNG_SCALE * theme::PNG_SCALE) as usize;
-    pixels * (larger + averaged) * 3
-};
+    [pixels("width", theme::WIDTH as usize), pixels("height", 450), larger + averaged, 3]
+        .into_iter()
+        .fold(1, usize::saturating_mul)
+}
 
 /// All kinds of figure.
 pub static FIGURES: &[Kind<dyn Figure>] = &[

@@ -16,18 +16,31 @@ fn estimate(stdout: &str) -> f64 {
 /// Experiments of each kind that run fast: wired models, trained ones, many figures, many replicates, wide tables.
 const FAST: [&str; 5] = ["skip_trigram_bugs", "term_importance", "induction", "eigenvalues", "residual_stream"];
 
+/// Runs an experiment whose claims hold or fail as `status` says.
+#[track_caller]
+fn assert_foreseen(desk: &Desk, file: &str, status: i32) {
+    let estimate = estimate(&desk.run(["check", file]).expect(0).stdout);
+    desk.run(["run", file, "-q"]).expect(status);
+    let name = std::path::Path::new(file).file_stem().unwrap().to_string_lossy();
+    let run: serde_json::Value = serde_json::from_str(&desk.read(&format!("results/{name}/run.json"))).unwrap();
+    let used = run["peak_memory_bytes"].as_f64().expect("this system tells");
+    let ratio = used / estimate;
+    assert!((1.0 / 1.5..1.5).contains(&ratio), "{name}: {used} bytes used, {estimate} estimated");
+}
+
 #[test]
 fn the_estimate_is_within_half_of_what_is_used() {
     let desk = Desk::new();
     for name in FAST {
-        let file = repository(&format!("experiments/{name}.yaml"));
-        let estimate = estimate(&desk.run(["check", &file]).expect(0).stdout);
-        desk.run(["run", &file, "-q"]).expect(0);
-        let run: serde_json::Value = serde_json::from_str(&desk.read(&format!("results/{name}/run.json"))).unwrap();
-        let used = run["peak_memory_bytes"].as_f64().expect("this system tells");
-        let ratio = used / estimate;
-        assert!((1.0 / 1.5..1.5).contains(&ratio), "{name}: {used} bytes used, {estimate} estimated");
+        assert_foreseen(&desk, &repository(&format!("experiments/{name}.yaml")), 0);
     }
+}
+
+#[test]
+fn large_figures_are_foreseen() {
+    let large = SMALL.replace("- figure: heatmap\n", "- figure: heatmap\n    width: 2400\n    height: 2400\n");
+    assert_ne!(large, SMALL);
+    assert_foreseen(&Desk::with("large.yaml", &large), "large.yaml", 1);
 }
 
 #[test]
