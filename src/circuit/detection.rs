@@ -411,9 +411,8 @@ fn loss_changes(
         return Ok(BTreeMap::new());
     }
     let outcomes = sweep.run(&interventions, &[positions])?;
-    let mean = |of: &super::sweep::Outcome| of.loss.sum() / of.loss.len() as f64;
-    let clean = mean(&outcomes.clean);
-    Ok(keys.into_iter().zip(outcomes.intervened.iter().map(|outcome| mean(outcome) - clean)).collect())
+    let clean = outcomes.clean.mean_loss(0);
+    Ok(keys.into_iter().zip(outcomes.intervened.iter().map(|outcome| outcome.mean_loss(0) - clean)).collect())
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Outcomes {
     pub fn effect(&self, intervention: usize, group: usize, bootstrap: &Bootstrap) -> Effect {
         let (clean, changed) = (&self.clean, &self.intervened[intervention]);
         let mean = |of: fn(&Outcome) -> &Array2<f64>| {
-            let mean = |outcome| of(outcome).column(group).sum() / of(outcome).nrows() as f64;
+            let mean = |outcome| over_sequences(of(outcome), group);
             Mean { value: mean(changed), change: mean(changed) - mean(clean) }
         };
         let difference = &changed.loss.column(group) - &clean.loss.column(group);
@@ -111,7 +111,20 @@ impl Outcomes {
     }
 }
 
+/// The mean over sequences at a group of positions.
+fn over_sequences(values: &Array2<f64>, group: usize) -> f64 {
+    values.column(group).sum() / values.nrows() as f64
+}
+
 impl Outcome {
+    /// The mean over sequences of the loss at a group of positions, by its place in the list that was asked for.
+    ///
+    /// # Panics
+    /// If there is no such group.
+    pub fn mean_loss(&self, group: usize) -> f64 {
+        over_sequences(&self.loss, group)
+    }
+
     /// Means of predictions over groups of positions.
     fn new(predictions: &Predictions, groups: &[Vec<usize>]) -> Self {
         let mean = |values: &Array2<f64>| {

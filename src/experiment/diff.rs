@@ -9,7 +9,7 @@ pub use settings::{Line, Setting};
 use super::compare::{TableComparison, Tolerance, compare};
 use super::named;
 use crate::Result;
-use crate::store::{Manifest, Stored};
+use crate::store::{ClaimRecord, Manifest, Stored};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -111,17 +111,15 @@ fn tables(a: &Stored, b: &Stored, tolerance: Tolerance) -> Result<Vec<TableDiffe
 }
 
 fn claims(a: &Manifest, b: &Manifest, tolerance: Tolerance) -> Vec<ClaimDifference> {
-    let claims = |manifest: &Manifest| -> Vec<(String, bool, Vec<(String, Value)>)> {
-        manifest.claims().map(|claim| (claim.line(), claim.holds, claim.numbers.to_vec())).collect()
-    };
-    let (left, mut right) = (claims(a), claims(b));
+    let (left, mut right) = (a.claims(), b.claims().collect::<Vec<_>>());
     let mut found = Vec::new();
-    for (statement, holds, numbers) in left {
-        let Some(at) = right.iter().position(|(other, ..)| *other == statement) else {
+    for claim in left {
+        let (statement, holds, numbers) = (claim.line(), claim.holds, claim.numbers);
+        let Some(at) = right.iter().position(|other| other.line() == statement) else {
             found.push(ClaimDifference { statement, change: Change::Removed(holds) });
             continue;
         };
-        let (_, other, others) = right.remove(at);
+        let ClaimRecord { holds: other, numbers: others, .. } = right.remove(at);
         let find = |numbers: &[(String, Value)], name: &str| {
             numbers.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone())
         };
@@ -132,15 +130,15 @@ fn claims(a: &Manifest, b: &Manifest, tolerance: Tolerance) -> Vec<ClaimDifferen
             let rounded = |numbers: &[(String, String)]| {
                 numbers.iter().find(|(other, _)| other == name).map_or("–".to_string(), |(_, value)| value.clone())
             };
-            match (rounded(&named(&numbers)), rounded(&named(&others))) {
-                (a, b) if a == b => (exact(&numbers, name), exact(&others, name)),
+            match (rounded(&named(numbers)), rounded(&named(others))) {
+                (a, b) if a == b => (exact(numbers, name), exact(others, name)),
                 different => different,
             }
         };
-        let names: Vec<String> = named(&numbers).into_iter().chain(named(&others)).map(|(name, _)| name).collect();
+        let names: Vec<String> = named(numbers).into_iter().chain(named(others)).map(|(name, _)| name).collect();
         let mut changed: Vec<(String, String, String)> = Vec::new();
         for name in names {
-            let equal = match (find(&numbers, &name), find(&others, &name)) {
+            let equal = match (find(numbers, &name), find(others, &name)) {
                 (Some(a), Some(b)) => tolerance.same(&a, &b),
                 _ => false,
             };
@@ -154,6 +152,7 @@ fn claims(a: &Manifest, b: &Manifest, tolerance: Tolerance) -> Vec<ClaimDifferen
             found.push(ClaimDifference { statement, change: Change::Changed(change) });
         }
     }
-    found.extend(right.into_iter().map(|(statement, holds, _)| ClaimDifference { statement, change: Change::Added(holds) }));
+    let added = |claim: ClaimRecord| ClaimDifference { statement: claim.line(), change: Change::Added(claim.holds) };
+    found.extend(right.into_iter().map(added));
     found
 }

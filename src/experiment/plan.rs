@@ -6,6 +6,7 @@ use crate::input::InputShape;
 use crate::model::build::weight_bytes;
 use indexmap::IndexMap;
 use polars::prelude::{DataType, Schema};
+use std::path::{Path, PathBuf};
 
 /// How often a table is in memory at most, in part or in whole, when it is sorted and written: as it was measured, sorted, and as CSV
 /// and Parquet. A run with a table of 2040000 rows and little else takes 0.98 of what comes of this.
@@ -18,7 +19,8 @@ pub struct Plan {
     pub models: Vec<ModelPlan>,
     /// One entry for each cell; empty for those that measure nothing.
     pub cells: Vec<CellPlan>,
-    /// Bytes of all tables: those that are measured, sorted and written, and what is derived from them.
+    /// Bytes of all measured tables while they are sorted and written. What queries derive from them is as a rule less than that, and
+    /// not known before ([`crate::query::execute`] bounds it).
     pub tables_bytes: usize,
     /// Bytes of the bitmaps of the figures that are drawn at the same time.
     pub drawing_bytes: usize,
@@ -134,9 +136,40 @@ fn row_bytes(columns: &Schema) -> usize {
         .sum()
 }
 
-/// The memory that is free on this machine for this process, with what it has already, where the system says.
+/// The memory that is free for this process, with what it has already, where the system says: on this machine, and in the group of
+/// processes (a container, a batch job) that it belongs to.
 pub fn available_memory() -> Option<usize> {
-    system_number("/proc/meminfo", "MemAvailable:")?.checked_add(program_bytes())
+    let free = system_number("/proc/meminfo", "MemAvailable:");
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let free = free.into_iter().chain(free_in_groups(&groups, Path::new("/sys/fs/cgroup"))).min();
+    free?.checked_add(program_bytes())
+}
+
+/// What the limits of Linux control groups leave: `groups` is what the system says of this process, `root` where the groups lie.
+fn free_in_groups(groups: &str, root: &Path) -> Option<usize> {
+    let number = |file: PathBuf| std::fs::read_to_string(file).ok()?.trim().parse::<usize>().ok();
+    let free = |line: &str| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        let (root, limit, used, unneeded) = match controllers {
+            "" => (root.to_path_buf(), "memory.max", "memory.current", "inactive_file "),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+            }
+            _ => return None,
+        };
+        let free = |folder: &Path| {
+            // Files that nobody has read for long are given up when there is no room.
+            let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+            let unneeded = statistics.lines().find_map(|line| line.strip_prefix(unneeded)?.parse::<usize>().ok());
+            let used = number(folder.join(used))?.saturating_sub(unneeded.unwrap_or_default());
+            Some(number(folder.join(limit))?.saturating_sub(used))
+        };
+        // The limits of all groups around it hold, too; one that is named but not to be seen here is that of the container's root.
+        let folders = root.join(group.trim_start_matches('/'));
+        let folders = folders.ancestors().take_while(|folder| folder.starts_with(&root));
+        folders.filter_map(free).min()
+    };
+    groups.lines().filter_map(free).min()
 }
 
 /// Bytes that the process has in memory: before a run, the program itself, of which the executable's pages are the largest part.
@@ -221,6 +254,28 @@ mod tests {
         for text in ["", "G", "-1G", "0", "1e9", "2 gigs", "2GiBs", "1.2.3M", "99999999999T", "NaN", "inf"] {
             assert!(parse_bytes(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn limits_of_groups_of_processes_count() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |folder: &str, files: &[(&str, &str)]| {
+            let folder = root.path().join(folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            files.iter().for_each(|(name, text)| std::fs::write(folder.join(name), text).unwrap());
+        };
+        write("jobs/mine", &[("memory.max", "max\n"), ("memory.current", "7\n")]);
+        write(
+            "jobs",
+            &[("memory.max", "1000\n"), ("memory.current", "400\n"), ("memory.stat", "file 300\ninactive_file 100\n")],
+        );
+        write("memory/box", &[("memory.limit_in_bytes", "500\n"), ("memory.usage_in_bytes", "100\n")]);
+        let free = |groups: &str| free_in_groups(groups, root.path());
+        assert_eq!(free("0::/jobs/mine\n"), Some(700));
+        assert_eq!(free("0::/jobs/mine/of/a/host\n"), Some(700));
+        assert_eq!(free("4:cpu,memory:/box\n0::/jobs/mine\n"), Some(400));
+        assert_eq!(free("4:cpu:/box\n0::/\n"), None);
+        assert_eq!(free(""), None);
     }
 
     #[test]

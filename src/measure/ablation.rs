@@ -37,7 +37,7 @@ pub struct Ablation {
     /// What happens to later patterns; default: both.
     #[serde(default)]
     #[schemars(length(min = 1))]
-    patterns: Option<Vec<Patterns>>,
+    patterns: Option<Vec<Downstream>>,
     /// For whom the head is taken out; default: each of the four.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -97,24 +97,6 @@ impl Method {
     }
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Patterns {
-    Frozen,
-    Recomputed,
-}
-
-impl Patterns {
-    const ALL: [Self; 2] = [Self::Frozen, Self::Recomputed];
-
-    fn downstream(self) -> Downstream {
-        match self {
-            Self::Frozen => Downstream::Frozen,
-            Self::Recomputed => Downstream::Recomputed,
-        }
-    }
-}
-
 /// Which readers miss what the head writes.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
@@ -146,7 +128,7 @@ impl Through {
 struct Way {
     heads: Vec<HeadId>,
     method: Method,
-    patterns: Patterns,
+    patterns: Downstream,
     through: Through,
 }
 
@@ -158,7 +140,7 @@ impl Way {
             Some(channel) => Site::Sent { from: id, to: Reader::Later(channel) },
         };
         let edits = self.heads.iter().map(|&id| Edit { site: site(id), by });
-        Intervention { edits: edits.collect(), downstream: self.patterns.downstream() }
+        Intervention { edits: edits.collect(), downstream: self.patterns }
     }
 }
 
@@ -167,8 +149,8 @@ impl Ablation {
         chosen(self.methods.as_deref(), &Method::ALL)
     }
 
-    fn downstream(&self) -> Vec<Patterns> {
-        chosen(self.patterns.as_deref(), &Patterns::ALL)
+    fn downstream(&self) -> Vec<Downstream> {
+        chosen(self.patterns.as_deref(), &Downstream::ALL)
     }
 
     fn through(&self) -> Vec<Through> {
@@ -308,7 +290,7 @@ impl Measure for Ablation {
             "head" => first(|id| id.head),
             "others" => rows.iter().map(|row| others(row.0)).collect::<Vec<_>>(),
             "method" => name(|way| way.method.replacement().name()),
-            "patterns" => name(|way| way.patterns.downstream().name()),
+            "patterns" => name(|way| way.patterns.name()),
             "channel" => name(|way| way.through.name()),
             "repeat" => rows.iter().map(|row| row.1).collect::<Vec<_>>(),
             "loss" => number(|effect| effect.loss.value),

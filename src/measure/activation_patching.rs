@@ -1,6 +1,6 @@
 use super::columns::{INTEGER, NUMBER, TEXT, check_heads, chosen, groups, head_count, heads, integer, repeats, schema};
 use super::{Cost, Measure, OtherInput, Subject};
-use crate::circuit::sweep::{Outcomes, Sweep};
+use crate::circuit::sweep::Sweep;
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::intervention::{Intervention, Replacement, Site};
@@ -112,12 +112,6 @@ impl Described for ActivationPatching {
     const EXAMPLE: &'static str = "- measure: activation_patching\n  input: repeated\n  corrupted: other_tokens\n  what: [z]\n";
 }
 
-/// Means over sequences of the loss of each group, clean and under each intervention.
-fn losses(outcomes: &Outcomes, group: usize) -> (f64, Vec<f64>) {
-    let mean = |losses: &ndarray::Array2<f64>| losses.column(group).sum() / losses.nrows() as f64;
-    (mean(&outcomes.clean.loss), outcomes.intervened.iter().map(|outcome| mean(&outcome.loss)).collect())
-}
-
 impl Measure for ActivationPatching {
     fn columns(&self) -> Schema {
         schema([
@@ -174,12 +168,12 @@ impl Measure for ActivationPatching {
         let wanted = |direction| if self.directions().contains(&direction) { patches.as_slice() } else { &[] };
         let (corrupt, restore) =
             (sweep(clean, corrupted, wanted(Direction::Corrupt))?, sweep(corrupted, clean, wanted(Direction::Restore))?);
-        let of_group = |group| (losses(&corrupt, group), losses(&restore, group));
-        let by_group: Vec<_> = (0..groups.len()).map(of_group).collect();
         for (place, &(id, what)) in sites.iter().enumerate() {
             for direction in self.directions() {
-                for (&repeat, ((clean, corrupt), (corrupted, restore))) in labels.iter().zip(&by_group) {
-                    let loss = if direction == Direction::Corrupt { corrupt[place] } else { restore[place] };
+                let patched = if direction == Direction::Corrupt { &corrupt } else { &restore };
+                for (group, &repeat) in labels.iter().enumerate() {
+                    let (clean, corrupted) = (corrupt.clean.mean_loss(group), restore.clean.mean_loss(group));
+                    let loss = patched.intervened[place].mean_loss(group);
                     let span = corrupted - clean;
                     let known = span.abs() > PRECISION * clean.abs().max(corrupted.abs()).max(1.0);
                     let recovered = known.then(|| (corrupted - loss) / span);

@@ -28,6 +28,8 @@ pub(crate) use source::{Means, Needs, Sources};
 
 use super::{Channel, HeadId, ModelConfig};
 use crate::{Error, Result};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::fmt;
 
 /// What reads a stream.
@@ -141,7 +143,8 @@ pub struct Edit {
 }
 
 /// What happens to the attention patterns of all heads whose pattern is not itself replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "snake_case")]
 pub enum Downstream {
     /// They stay as they were: only what passes through values changes. Queries and keys then do not matter. The scales of LayerNorms
     /// are computed anew all the same, other than in the path expansion, which holds them as well.

@@ -6,6 +6,8 @@
 //! query hides). Last digits of sums depend on polars' number of threads; the program sets it to one (`POLARS_MAX_THREADS`), and so
 //! should who needs equal bytes from the library.
 
+mod joins;
+
 use crate::Result;
 use indexmap::IndexMap;
 use polars::error::{PolarsError, PolarsResult};
@@ -89,7 +91,7 @@ const STACK: usize = 256 << 20;
 /// Runs a query as it is, on a thread that has stack enough.
 ///
 /// # Errors
-/// The query does not run.
+/// The query does not run, or one of its joins would yield more rows than anybody means.
 pub fn execute(sql: &str, tables: &Tables) -> PolarsResult<DataFrame> {
     let run = || {
         let mut context = SQLContext::new();
@@ -97,6 +99,7 @@ pub fn execute(sql: &str, tables: &Tables) -> PolarsResult<DataFrame> {
             context.register(name, table.clone().lazy());
         }
         let plan = in_order(context.execute(sql)?.logical_plan);
+        joins::check(&plan)?;
         // The optimiser forgets an order that nothing but a sum would notice.
         LazyFrame::from(plan).with_check_order(false).collect()
     };
@@ -272,6 +275,32 @@ mod tests {
     fn a_limit_takes_the_same_rows_every_time() {
         let found = select("SELECT model, head FROM scores WHERE value = 0.5 LIMIT 1", &tables()).unwrap();
         assert_eq!(found, df!("model" => ["b"], "head" => [0i64]).unwrap());
+    }
+
+    #[test]
+    fn joins_of_more_rows_than_anybody_means_are_refused_before_they_are_made() {
+        let rows = 20_000i64;
+        let large = df!("key" => (0..rows).collect::<Vec<_>>(), "half" => (0..rows).map(|row| row % 2).collect::<Vec<_>>());
+        let mut tables = tables();
+        tables.insert("large".into(), large.unwrap());
+        let count = |sql: &str| execute(sql, &tables).map(|found| found.column("n").unwrap().get(0).unwrap().extract::<i64>());
+        for sql in [
+            "SELECT COUNT(*) AS n FROM large a CROSS JOIN large b",
+            "SELECT COUNT(*) AS n FROM large a JOIN large b ON a.half = b.half",
+            "SELECT COUNT(*) AS n FROM (SELECT * FROM large WHERE key >= 0) a LEFT JOIN (SELECT key, half FROM large) b USING (half)",
+            "WITH c AS (SELECT a.key, model FROM large a CROSS JOIN scores b) SELECT COUNT(*) AS n FROM c JOIN c d ON c.model = d.model",
+        ] {
+            let error = count(sql).unwrap_err().to_string();
+            assert!(error.contains("a join would yield"), "{sql}: {error}");
+        }
+        let found = count("SELECT COUNT(*) AS n FROM large a JOIN large b ON a.key = b.key AND a.half = b.half").unwrap();
+        assert_eq!(found, Some(rows));
+        // What is chosen from its tables counts, not what they hold.
+        let found = count("SELECT COUNT(*) AS n FROM (SELECT * FROM large WHERE key < 100) a CROSS JOIN large b").unwrap();
+        assert_eq!(found, Some(100 * rows));
+        let found =
+            count("SELECT COUNT(*) AS n FROM large a FULL JOIN (SELECT key + 10000 AS key FROM large) b ON a.key = b.key");
+        assert_eq!(found.unwrap(), Some(30_000));
     }
 
     #[test]
