@@ -5,7 +5,8 @@ use ndarray::{Array2, ArrayView1};
 use ndarray_rand::rand::Rng;
 
 /// Draws from the sequences of a batch, with replacement and as many as there are: the same for every mean that is asked for, so that
-/// means are compared on the same draws (Efron 1979; percentile intervals).
+/// means are compared on the same draws (Efron 1979; percentile intervals). What other sequences have to do with the value of one
+/// (by a mean that was put in, or a permutation) is not drawn anew: intervals are over sequences alone, with these as they are.
 ///
 /// ```
 /// use attn_circuits::circuit::bootstrap::Bootstrap;

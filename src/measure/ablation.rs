@@ -26,7 +26,8 @@ use std::collections::BTreeSet;
 /// `loss` (nats), `accuracy` and `logit` (that of the right token) are means over sequences and over all positions that predict
 /// (`repeat` null) or those in one repeat; the changes are against the whole model. `loss_change_low` and `loss_change_high`
 /// are the bounds of a bootstrap interval (`level`, percentiles of the means of sequences drawn with replacement, the same draws for
-/// every row; null with one sequence). `others` are the heads that are taken out together with this one, as in `0.1+1.2`, null without.
+/// every row; null with one sequence). It is over sequences alone: the means that are put in and the permutation of `resample`
+/// are not drawn anew. `others` are the heads that are taken out together with this one, as in `0.1+1.2`, null without.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ablation {
