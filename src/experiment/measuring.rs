@@ -110,7 +110,9 @@ fn measure_parts(
     reused: &mut Reused,
 ) -> Result<Vec<Vec<DataFrame>>> {
     let cached = |part: &Part| options.cache.and_then(|cache| cached_part(cache, &part.key));
-    let mut found: Vec<Vec<Option<DataFrame>>> = jobs.iter().map(|job| job.parts.par_iter().map(cached).collect()).collect();
+    // One after the other: polars reads on threads of its own, and a thread of ours that waits for them begins the next part
+    // meanwhile, and in it the next, until there is no stack left.
+    let mut found: Vec<Vec<Option<DataFrame>>> = jobs.iter().map(|job| job.parts.iter().map(cached).collect()).collect();
     // What is left to do, by model: indices into `jobs` and their parts.
     let mut to_do: Vec<(Instance, Vec<(usize, usize)>)> = Vec::new();
     let mut place: HashMap<(&str, usize, usize), usize> = HashMap::new();
