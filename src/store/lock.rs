@@ -1,3 +1,4 @@
+use crate::files::beside;
 use crate::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -55,15 +56,6 @@ impl Drop for Lock {
         // While it is still locked, so that nobody can be waiting for a file that somebody else makes anew.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-/// `.NAME.END` beside `target`.
-pub(super) fn beside(target: &Path, end: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(".");
-    name.push(end);
-    target.with_file_name(name)
 }
 
 /// Whether an open file is the one that now has this name.

@@ -1,6 +1,7 @@
-use super::lock::{Lock, beside};
+use super::lock::Lock;
 use super::manifest::LARGEST;
-use crate::{Error, Result, files};
+use crate::files::{self, PARTIAL, beside, folder_of, hidden};
+use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fs;
@@ -106,14 +107,13 @@ impl Staging {
         // A link to a folder elsewhere stays a link: what is exchanged is the folder.
         let linked = target.is_symlink().then(|| fs::canonicalize(target).ok()).flatten();
         let target = linked.as_deref().unwrap_or(target);
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = folder_of(target);
         let parents = Parents::make(parent)?;
         let lock = Lock::acquire(target, waiting)?;
         recover(target)?;
         check_target(target)?;
-        let prefix = beside(target, PARTIAL);
-        let prefix = prefix.file_name().unwrap_or_default();
-        let partial = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(Error::io(parent))?;
+        let prefix = hidden(target, PARTIAL);
+        let partial = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(Error::io(parent))?;
         Ok(Self { partial, _lock: lock, parents, target: target.to_path_buf() })
     }
 
@@ -155,8 +155,6 @@ impl Staging {
     }
 }
 
-/// How the names of folders go on that are not results yet, behind the name of what they will be.
-const PARTIAL: &str = "partial-";
 /// How the name of the last results ends for the moment in which the new ones take their place, where that takes two steps.
 const OLD: &str = "replaced-results";
 
@@ -193,16 +191,8 @@ fn recover(target: &Path) -> Result<()> {
             false => fs::rename(&old, target).map_err(Error::io(target))?,
         }
     }
-    let prefix = beside(target, PARTIAL);
-    let (Some(folder), Some(prefix)) = (prefix.parent(), prefix.file_name()) else { return Ok(()) };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        let name = entry.file_name();
-        let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-        // As many letters and digits as the temporary folder's name has: those of another experiment have a point among them.
-        let ours = rest.is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric));
-        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+    for entry in files::partials(target).map_err(Error::io(folder_of(target)))? {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             fs::remove_dir_all(entry.path()).map_err(Error::io(entry.path()))?;
         }
     }
