@@ -113,7 +113,11 @@ impl Staging {
         recover(target)?;
         check_target(target)?;
         let prefix = hidden(target, PARTIAL);
-        let partial = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(Error::io(parent))?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        #[cfg(unix)]
+        builder.permissions(permissions_while_written(target));
+        let partial = builder.tempdir_in(parent).map_err(Error::io(parent))?;
         Ok(Self { partial, _lock: lock, parents, target: target.to_path_buf() })
     }
 
@@ -143,8 +147,11 @@ impl Staging {
         let partial = self.partial.path();
         // A run can take long: what somebody has put among the last results meanwhile must not go with them.
         check_target(target)?;
-        readable_by_others(partial)?;
         if target.exists() {
+            // Who may read and write there is for the user to say, and stays as it was.
+            #[cfg(unix)]
+            fs::set_permissions(partial, fs::metadata(target).map_err(Error::io(target))?.permissions())
+                .map_err(Error::io(target))?;
             // What is then at the temporary place are the old results; removing them is left to the temporary folder.
             swap(partial, target)?;
         } else {
@@ -199,15 +206,13 @@ fn recover(target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Temporary folders are private; results are not.
-fn readable_by_others(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(Error::io(folder))?;
-    }
-    let _ = folder;
-    Ok(())
+/// What a folder that is to take the place of `target` is made with, less the umask: what any new folder gets, or no more than the
+/// last results allow, and enough to write into it.
+#[cfg(unix)]
+fn permissions_while_written(target: &Path) -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(target).map_or(0o777, |last| last.permissions().mode() & 0o777 | 0o700);
+    fs::Permissions::from_mode(mode)
 }
 
 /// Exchanges two folders: in one step where the system can, so that a reader never sees neither.
@@ -385,6 +390,27 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(names(&elsewhere.join("tables")), ["new.csv"]);
         assert_eq!(names(&root.path().join("disk")), ["run"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_the_last_results_or_of_any_new_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let [target, plain] = ["run", "plain"].map(|name| root.path().join(name));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        write_results(&target, "loss");
+        fs::create_dir(&plain).unwrap();
+        assert_eq!(mode(&target), mode(&plain));
+        for last in [0o700, 0o750, 0o777, 0o2775] {
+            fs::set_permissions(&target, fs::Permissions::from_mode(last)).unwrap();
+            let staging = Staging::new(&target, &|| {}).unwrap();
+            // Nobody can read in advance what will be hidden from them.
+            assert_eq!(mode(staging.partial.path()) & !last & 0o777, 0, "{last:o}");
+            drop(staging);
+            write_results(&target, "other");
+            assert_eq!(mode(&target), last, "{last:o}");
+        }
     }
 
     #[test]

@@ -246,6 +246,26 @@ fn a_quiet_run_says_only_which_claims_fail() {
     assert!(!finished.stdout.contains("holds"), "{finished:#?}");
 }
 
+/// Who keeps new files from others keeps results from them, and who has closed a results folder finds it closed.
+#[cfg(unix)]
+#[test]
+fn results_have_the_permissions_of_any_new_folder_or_those_of_the_last_ones() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::with("small.yaml", SMALL);
+    let mode = |path: &str| fs::metadata(desk.path(path)).unwrap().permissions().mode() & 0o777;
+    let run = |umask: &str| {
+        let program = env!("CARGO_BIN_EXE_attn-circuits");
+        let script = format!("umask {umask}; exec '{program}' run small.yaml --force --quiet");
+        desk.run_command::<&str>(desk.command_of("sh").args(["-c", &script]), &[]).expect(1);
+    };
+    run("027");
+    assert_eq!(["results", "results/small", "results/small/tables"].map(mode), [0o750; 3]);
+    assert_eq!(["results/index.html", "results/small/report.html"].map(mode), [0o640; 2]);
+    fs::set_permissions(desk.path("results/small"), fs::Permissions::from_mode(0o700)).unwrap();
+    run("022");
+    assert_eq!(mode("results/small"), 0o700);
+}
+
 #[test]
 fn several_experiments_have_a_folder_each() {
     let desk = Desk::with("a.yaml", SMALL);
