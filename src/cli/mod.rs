@@ -14,7 +14,7 @@ use crate::experiment::schema::experiment_schema;
 use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions};
 use crate::model::build::BuildContext;
 use crate::model::export::export;
-use crate::store::{Cache, ClaimRecord, Manifest};
+use crate::store::{self, Cache, ClaimRecord, Manifest};
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use progress::Reporter;
@@ -332,6 +332,7 @@ fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Out
         let (folder, manifest) = match there {
             Some(there) => {
                 progress.up_to_date();
+                store::clean_up(&there.0);
                 there
             }
             None => {

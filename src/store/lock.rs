@@ -49,6 +49,14 @@ impl Lock {
             }
         }
     }
+
+    /// The right, if it can be had at once.
+    pub fn try_acquire(target: &Path) -> Option<Self> {
+        let path = beside(target, "lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).ok()?;
+        file.try_lock().ok()?;
+        is_at(&file, &path).then(|| Self { path, _file: file })
+    }
 }
 
 impl Drop for Lock {
@@ -77,6 +85,18 @@ fn is_at(_: &File, path: &Path) -> bool {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    #[test]
+    fn nobody_waits_who_only_tries() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("run");
+        let held = Lock::acquire(&target, &|| ()).unwrap();
+        assert!(Lock::try_acquire(&target).is_none());
+        drop(held);
+        drop(Lock::try_acquire(&target).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(Lock::try_acquire(&folder.path().join("nowhere/run")).is_none());
+    }
 
     #[test]
     fn one_at_a_time_and_nothing_is_left() {

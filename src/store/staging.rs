@@ -3,6 +3,7 @@ use super::manifest::LARGEST;
 use crate::files::{self, PARTIAL, beside, folder_of, hidden};
 use crate::{Error, Result};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -104,9 +105,7 @@ impl Staging {
     /// # Errors
     /// Those of [`check_target`]; [`Error::Io`] if the folder cannot be written.
     pub fn new(target: &Path, waiting: &dyn Fn()) -> Result<Self> {
-        // A link to a folder elsewhere stays a link: what is exchanged is the folder.
-        let linked = target.is_symlink().then(|| fs::canonicalize(target).ok()).flatten();
-        let target = linked.as_deref().unwrap_or(target);
+        let target = &*linked(target);
         let parent = folder_of(target);
         let parents = Parents::make(parent)?;
         let lock = Lock::acquire(target, waiting)?;
@@ -160,6 +159,23 @@ impl Staging {
         self.parents.0.clear();
         Ok(())
     }
+}
+
+/// Takes away what processes that were killed have left beside results that stay as they are. As far as it can: where nothing can be
+/// written it stays, and while another process is at it that is left to this one.
+pub fn clean_up(target: &Path) {
+    let target = &*linked(target);
+    let left = [beside(target, "lock"), beside(target, OLD)].iter().any(|path| path.exists());
+    let left = left || files::partials(target).is_ok_and(|partials| !partials.is_empty());
+    if left && let Some(_lock) = Lock::try_acquire(target) {
+        let _ = recover(target);
+    }
+}
+
+/// A link to a folder elsewhere stays a link: what is written and exchanged is the folder.
+fn linked(target: &Path) -> Cow<'_, Path> {
+    let folder = target.is_symlink().then(|| fs::canonicalize(target).ok()).flatten();
+    folder.map_or(Cow::Borrowed(target), Cow::Owned)
 }
 
 /// How the name of the last results ends for the moment in which the new ones take their place, where that takes two steps.
@@ -336,6 +352,26 @@ mod tests {
         let left =
             [".run.partial-abcdefg", ".run.partial-afile1", ".run.partial-other.partial-aB3xyz", "run", "run.partial-aB3xyz"];
         assert_eq!(names(root.path()), left);
+    }
+
+    #[test]
+    fn what_killed_runs_have_left_beside_results_that_stay_goes_as_well() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("run");
+        write_results(&target, "last");
+        let before = files_below(&target, "").unwrap();
+        let leave = || {
+            fs::create_dir_all(root.path().join(".run.partial-aB3xyz/tables")).unwrap();
+            fs::write(root.path().join(".run.lock"), "").unwrap();
+        };
+        leave();
+        clean_up(&target);
+        assert_eq!((names(root.path()), files_below(&target, "").unwrap()), (vec!["run".to_string()], before));
+        // What a process is at is not taken from under it.
+        let staging = Staging::new(&target, &|| {}).unwrap();
+        staging.write("tables/new.csv", b"1").unwrap();
+        clean_up(&target);
+        assert!(staging.partial.path().join("tables/new.csv").exists());
     }
 
     /// Every moment at which a process can be killed while it exchanges the folders in steps.

@@ -71,13 +71,21 @@ fn a_run_that_is_killed_leaves_the_last_results_or_the_new_ones() {
         } else {
             sleep(whole_run.mul_f64(moment()));
         }
-        let in_time = child.try_wait().expect("a process of ours").is_none();
+        let ended = child.try_wait().expect("a process of ours");
+        let in_time = ended.is_none();
         died += usize::from(in_time);
         // As fast as the machine is just now.
         lasts[kind] = whole_run.mul_f64(if in_time { 1.01 } else { 0.95 });
         child.kill().expect("a process of ours");
         child.wait().expect("a process of ours");
 
+        // A run that came to its end did all that it does: it says that a claim fails, and takes away what others have left.
+        if let Some(status) = ended {
+            assert_eq!((status.code(), beside(&desk)), (Some(1), vec!["index.html".to_string(), "small".to_string()]));
+        }
+        // There has been one since the first run.
+        let page = desk.read("results/index.html");
+        assert!(page.trim_end().ends_with("</html>"), "round {round}: half a page of {} bytes", page.len());
         let tree = desk.tree("results/small").reproducible();
         let now = wholes.iter().position(|whole| *whole == tree);
         let now = now.unwrap_or_else(|| panic!("round {round}: neither the last results nor the new ones: {:?}", tree.names()));
@@ -121,6 +129,20 @@ fn a_second_run_waits_for_the_first_and_says_so() {
     let rest: Vec<_> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
     assert_eq!(beside(&desk), ["index.html", "small"]);
+}
+
+/// Also if there is nothing else to do.
+#[test]
+fn what_killed_runs_have_left_goes_with_the_next_run() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let before = desk.tree("results");
+    for path in ["results/.small.partial-aB3xyz/tables/loss.csv", "results/.index.html.partial-aB3xyz", "results/.small.lock"] {
+        desk.write(path, "half");
+    }
+    let finished = desk.run(["run", "small.yaml"]).expect(1);
+    assert!(finished.stderr.contains("up to date"), "{finished:#?}");
+    assert_same(&before, &desk.tree("results"));
 }
 
 #[test]
