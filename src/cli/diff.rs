@@ -1,8 +1,9 @@
 //! `diff`: two runs side by side.
 
+use super::Outcome;
 use super::targets::resolve;
+use super::terminal::say;
 use super::verify::tolerance;
-use super::{Outcome, say};
 use crate::experiment::compare::{CellDifference, ColumnComparison, TableComparison, Tolerance};
 use crate::experiment::diff::{Change, ClaimDifference, Difference, Line, Setting, TableDifference, diff};
 use crate::names::counted;

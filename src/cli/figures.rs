@@ -2,7 +2,8 @@
 
 use super::progress::Reporter;
 use super::targets::Targets;
-use super::{Outcome, Threads, say, set_threads, write_index};
+use super::terminal::say;
+use super::{Outcome, Threads, set_threads, write_index};
 use crate::experiment;
 use crate::figure::{Style, Theme};
 use crate::names::counted;

@@ -7,6 +7,7 @@ mod plan;
 mod progress;
 mod score_card;
 mod targets;
+mod terminal;
 mod verify;
 
 use crate::experiment::plan::parse_bytes;
@@ -22,6 +23,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use terminal::{message, say, tell, tell_error};
 
 /// Takes attention-only transformers apart: experiments in YAML, results as tables, figures and a report.
 #[derive(Debug, Parser)]
@@ -189,15 +191,10 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Failed) => ExitCode::from(1),
         Ok(Outcome::Refused(status)) => ExitCode::from(status),
         Err(error) => {
-            eprintln!("{}", message(&error));
+            tell_error(&error);
             ExitCode::from(status(&error))
         }
     }
-}
-
-fn message(error: &Error) -> String {
-    let text = error.to_string();
-    if text.starts_with("error") { text } else { format!("error: {text}") }
 }
 
 fn status(error: &Error) -> u8 {
@@ -230,22 +227,6 @@ fn execute(command: Command) -> Result<Outcome> {
 fn show(text: String) -> Result<Outcome> {
     say(&text)?;
     Ok(Outcome::Fine)
-}
-
-/// Writes to standard output. That its reader has seen enough (`list | head`) is no error.
-///
-/// What an experiment from elsewhere says is shown, and not obeyed: characters that would steer the terminal are spelt out.
-fn say(text: &str) -> Result<()> {
-    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
-    }
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(plain.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(Error::io("standard output")),
-    }
 }
 
 fn load(file: &Path, overrides: &Overrides, memory: &Memory) -> Result<Experiment> {
@@ -294,7 +275,7 @@ fn load_those(
         0 => Ok(experiments),
         1 => Err(problems.remove(0)),
         _ => {
-            let texts: Vec<_> = problems.iter().map(|problem| problem.to_string().trim_end().to_string()).collect();
+            let texts: Vec<_> = problems.iter().map(|problem| message(problem).trim_end().to_string()).collect();
             Err(Error::Experiment(texts.join("\n\n")))
         }
     }
@@ -316,7 +297,7 @@ fn run(args: &RunArgs) -> Result<Outcome> {
     // Once for all, and also if one of them failed: the others are there.
     let indexed = if any { write_index(&args.out) } else { Ok(()) };
     if let Some(problem) = cache.as_ref().and_then(Cache::problem).filter(|_| !args.quiet) {
-        eprintln!("note: not everything is kept for later runs: {problem}");
+        tell(&format!("note: not everything is kept for later runs: {problem}"));
     }
     outcome.and_then(|outcome| indexed.map(|()| outcome))
 }
@@ -354,7 +335,7 @@ fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Out
 /// Brings the page over all results up to date; one that someone else has written stays.
 fn write_index(folder: &Path) -> Result<()> {
     if let Indexed::Foreign(path) = experiment::update_index(folder)? {
-        eprintln!("note: {} is not ours and was left as it is", path.display());
+        tell(&format!("note: {} is not ours and was left as it is", path.display()));
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use super::progress::Reporter;
 use super::targets::{Target, Targets};
-use super::{Outcome, Threads, load_options, say, set_threads, status};
+use super::terminal::{say, tell_error};
+use super::{Outcome, Threads, load_options, set_threads, status};
 use crate::experiment::compare::Tolerance;
 use crate::experiment::verify::{Finding, Verdict, Verification, VerifyOptions, verify};
 use crate::names::counted;
@@ -47,7 +48,7 @@ pub(super) fn execute(args: &VerifyArgs) -> Result<Outcome> {
             }
             // The others are verified all the same.
             Err(error) if targets.len() > 1 => {
-                eprintln!("{}", super::message(&error));
+                tell_error(&error);
                 problems.push(error);
             }
             Err(error) => return Err(error),

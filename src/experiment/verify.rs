@@ -133,7 +133,9 @@ fn stored_experiment(stored: &Stored, folder: &Path, options: &VerifyOptions, no
         }
         return load_str(&source, &file, &overrides, &options.load);
     }
-    load_str(&source, &stored.folder.join(name), &overrides, &options.load).map_err(|error| {
+    // Without colours: what is found becomes a part of another message.
+    let load = LoadOptions { colour: false, ..options.load };
+    load_str(&source, &stored.folder.join(name), &overrides, &load).map_err(|error| {
         let places: Vec<_> = looked.iter().map(|place| place.display().to_string()).collect();
         let text = format!(
             "its experiment file `{}` was not found (looked in {}), and the paths in it are relative to its folder: name the file \

@@ -80,6 +80,30 @@ fn what_would_steer_a_terminal_is_spelt_out() {
     assert!(!check.stdout.contains('\u{1b}'), "{check:#?}");
 }
 
+/// Neither do its tables and its results, when something is wrong with them.
+#[test]
+fn errors_spell_out_what_would_steer_a_terminal() {
+    let query = "query: SELECT model, layer, head, AVG(value) AS value FROM head_scores WHERE score = 'prefix_matching' GROUP BY \
+                 model, layer, head\n";
+    let other = "query: \"SELECT '\\e[2J\\u202eno' AS model, layer, head, value FROM head_scores WHERE score = 'prefix_matching'\"\n";
+    assert!(SMALL.contains(query));
+    let desk = Desk::with("small.yaml", &SMALL.replace(query, other));
+    let finished = desk.run(["run", "small.yaml", "--quiet"]).expect_error(2, &["rows share", "\\u{1b}[2J\\u{202e}no"]);
+    assert!(!finished.stderr.contains(['\u{1b}', '\u{202e}']), "{finished:#?}");
+
+    desk.write("small.yaml", SMALL);
+    desk.run(["run", "small.yaml", "--quiet"]).expect(1);
+    let manifest = desk.read("results/small/manifest.json");
+    desk.write("results/small/manifest.json", manifest.replace("\"heatmap\"", "\"he\\u001b[2Jat\""));
+    let finished = desk.run(["figures", "results/small"]).expect_error(2, &["there is no figure `he\\u{1b}[2Jat`"]);
+    assert!(!finished.stderr.contains('\u{1b}'), "{finished:#?}");
+
+    // The problems of several files are shown together, each in its way.
+    desk.write("bad.yaml", "title: [");
+    let finished = desk.run(["check", "bad.yaml", "no\u{1b}[31m.yaml"]).expect_error(2, &["--> bad.yaml:", "no\\u{1b}[31m.yaml"]);
+    assert!(!finished.stderr.contains('\u{1b}'), "{finished:#?}");
+}
+
 /// A claim is not true because there was nothing to look at.
 #[test]
 fn a_claim_about_no_rows_fails() {
