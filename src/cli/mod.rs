@@ -174,27 +174,40 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What became of a command that went through.
+/// What became of a command, or of a part of it; the worse comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Fine,
     /// A claim or a verification failed.
     Failed,
-    /// Some of what was asked for could not be done, as has been said; with the exit status.
+    /// What was asked for could not be done, as has been said; with the exit status.
     Refused(u8),
 }
 
-/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the input is wrong, 3
-/// anything else.
+/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the input
+/// is wrong, 3 anything else.
 pub fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
-        Ok(Outcome::Fine) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::from(1),
-        Ok(Outcome::Refused(status)) => ExitCode::from(status),
-        Err(error) => {
-            tell_error(&error);
-            ExitCode::from(status(&error))
-        }
+    match execute(Cli::parse().command).unwrap_or_else(refused) {
+        Outcome::Fine => ExitCode::SUCCESS,
+        Outcome::Failed => ExitCode::from(1),
+        Outcome::Refused(status) => ExitCode::from(status),
     }
+}
+
+/// Says what is wrong.
+fn refused(error: Error) -> Outcome {
+    tell_error(&error);
+    Outcome::Refused(status(&error))
+}
+
+/// [`refused`] of one of several things, `what`: what goes wrong in the middle of a run does not name the experiment.
+fn refused_for(what: &Path, error: Error) -> Outcome {
+    let outcome = Outcome::Refused(status(&error));
+    tell_error(&match error {
+        named @ (Error::Io { .. } | Error::File { .. } | Error::Experiment(_)) => named,
+        other => Error::file(what, other.to_string()),
+    });
+    outcome
 }
 
 fn status(error: &Error) -> u8 {
@@ -295,14 +308,14 @@ fn run(args: &RunArgs) -> Result<Outcome> {
     let mut any = false;
     let outcome = run_each(args, cache.as_ref(), &mut any);
     // Once for all, and also if one of them failed: the others are there.
-    let indexed = if any { write_index(&args.out) } else { Ok(()) };
+    let indexed = if any { write_index(&args.out).map_or_else(refused, |()| Outcome::Fine) } else { Outcome::Fine };
     if let Some(problem) = cache.as_ref().and_then(Cache::problem).filter(|_| !args.quiet) {
         tell(&format!("note: not everything is kept for later runs: {problem}"));
     }
-    outcome.and_then(|outcome| indexed.map(|()| outcome))
+    outcome.map(|outcome| outcome.max(indexed))
 }
 
-/// Runs every file; `any` tells whether results of one are there.
+/// Runs every file, also those behind one that fails; `any` tells whether results of one are there.
 fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Outcome> {
     let there = |file: &PathBuf| experiment::up_to_date(file, &args.overrides.set, &args.out, cache?);
     let there: Vec<_> = args.files.iter().map(there).collect();
@@ -310,24 +323,28 @@ fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Out
     let mut outcome = Outcome::Fine;
     for (file, there) in args.files.iter().zip(there) {
         let progress = Reporter::new(file, args.quiet);
-        let (folder, manifest) = match there {
+        let ran = match there {
             Some(there) => {
                 progress.up_to_date();
                 store::clean_up(&there.0);
-                there
+                Ok(there)
             }
             None => {
                 let experiment = experiments.next().expect("what is not up to date was loaded");
                 let options = RunOptions { cache, progress: &progress };
-                let finished = experiment::run(&experiment, &args.out, &options)?;
-                (finished.folder, finished.manifest)
+                experiment::run(&experiment, &args.out, &options).map(|finished| (finished.folder, finished.manifest))
             }
         };
-        *any = true;
-        if !all_hold(&manifest) {
-            outcome = Outcome::Failed;
+        // With it goes the bar of a run that stopped.
+        drop(progress);
+        match ran {
+            Ok((folder, manifest)) => {
+                *any = true;
+                outcome = outcome.max(if all_hold(&manifest) { Outcome::Fine } else { Outcome::Failed });
+                say(&summary(&folder, &manifest, args.quiet))?;
+            }
+            Err(error) => outcome = outcome.max(refused_for(file, error)),
         }
-        say(&summary(&folder, &manifest, args.quiet))?;
     }
     Ok(outcome)
 }

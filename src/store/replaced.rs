@@ -1,6 +1,6 @@
 use super::lock::Lock;
 use crate::files::{self, beside};
-use crate::{Error, Result};
+use crate::Result;
 use std::fs;
 use std::path::Path;
 
@@ -41,6 +41,7 @@ fn is_anything_left(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Error;
 
     #[test]
     fn what_is_made_last_stands_there_and_nothing_is_left() {

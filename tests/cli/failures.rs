@@ -153,7 +153,7 @@ fn a_bad_second_run_leaves_the_first_results() {
 
     // The other kind of bad run: one that is found only when the figure is drawn.
     desk.write("small.yaml", SMALL.replace("GROUP BY model, layer, head", "GROUP BY model, layer, head, replicate"));
-    desk.run(["run", "small.yaml", "--quiet"]).expect_error(2, &["error: figure 1 (matching) cannot be drawn: "]);
+    desk.run(["run", "small.yaml", "--quiet"]).expect_error(2, &["error: small.yaml: figure 1 (matching) cannot be drawn: "]);
     assert_same(&first, &desk.tree("results"));
 }
 

@@ -277,6 +277,19 @@ fn several_experiments_have_a_folder_each() {
 }
 
 #[test]
+fn a_run_that_fails_does_not_keep_the_others_from_it() {
+    let text = SMALL.replace("GROUP BY model, layer, head", "GROUP BY model, layer, head, replicate");
+    let desk = Desk::with("a.yaml", &text);
+    desk.write("b.yaml", SMALL);
+    let finished = desk.run(["run", "a.yaml", "b.yaml", "--quiet"]).expect(2);
+    assert!(finished.stderr.starts_with("error: a.yaml: figure 1 (matching) cannot be drawn: "), "{finished:#?}");
+    assert!(finished.stdout.starts_with("✗ FAILS  Random models"), "{finished:#?}");
+    assert_eq!(fs::read_dir(desk.path("results")).unwrap().count(), 2);
+    assert!(desk.path("results/b/report.html").exists());
+    assert!(desk.read("results/index.html").contains("b/report.html"));
+}
+
+#[test]
 fn two_files_that_would_write_to_one_folder_are_refused() {
     let desk = Desk::with("a.yaml", SMALL);
     desk.write("sub/a.yaml", SMALL);
