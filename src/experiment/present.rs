@@ -5,13 +5,15 @@ use crate::figure::{Drawing, FIGURES, Figure, Style};
 use crate::kind::Kind;
 use crate::query::{self, Tables};
 use crate::report::{Block, Report, number, render};
-use crate::store::{Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, Staging, Stored, is_results, parquet_table};
-use crate::{Error, Result};
+use crate::store::{
+    Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, Staging, Stored, is_results, known_files, parquet_table,
+};
+use crate::{Error, Result, files};
 use indexmap::IndexSet;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Derived tables with more rows are folded away in the report, as measured ones are.
 const LONGEST_SHOWN: usize = 16;
@@ -221,17 +223,49 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
-/// they are. Answers with the number of figures.
+/// Checks that figures may be drawn into a folder, which need not be there yet: they would be in the way of the next run among the
+/// results of one.
 ///
 /// # Errors
-/// Those of [`redraw`]; [`Error::File`] if results of a run lie at `target`, whose manifest would no longer be true.
-pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
-    let stored = Stored::open(folder)?;
+/// [`Error::File`] if results of a run lie there, or around it.
+pub fn check_drawn_into(target: &Path) -> Result<()> {
     if is_results(target) {
         let text = "holds results of a run, and other figures would make its manifest untrue; choose another folder";
         return Err(Error::file(target, text));
     }
+    // Other programs have manifests, too, and it is no harm to draw below one of those.
+    match resolved(target)?.ancestors().find(|folder| known_files(folder).is_some()) {
+        Some(results) => {
+            let what = "which holds results of a run: figures there would be in the way of the next one";
+            Err(Error::file(target, format!("lies in {}, {what}; choose another folder", results.display())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where a path leads when the folders in it that are not there have been made.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    for component in std::path::absolute(path).map_err(Error::io(path))?.components() {
+        match component {
+            Component::ParentDir => _ = resolved.pop(),
+            other => resolved.push(other),
+        }
+        if let Ok(real) = fs::canonicalize(&resolved) {
+            resolved = real;
+        }
+    }
+    Ok(resolved)
+}
+
+/// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
+/// they are. Each file appears whole or not at all. Answers with the number of figures.
+///
+/// # Errors
+/// Those of [`redraw`] and [`check_drawn_into`].
+pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
+    let stored = Stored::open(folder)?;
+    check_drawn_into(target)?;
     let mut tables = Tables::new();
     for name in stored.manifest.tables.keys() {
         tables.insert(name.clone(), stored.table(name)?);
@@ -241,8 +275,7 @@ pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
     for (path, drawing, _) in &drawings {
         let name = path.trim_start_matches("figures/");
         for (end, bytes) in [("svg", drawing.svg.as_bytes()), ("png", &drawing.png)] {
-            let path = target.join(format!("{name}.{end}"));
-            fs::write(&path, bytes).map_err(Error::io(&path))?;
+            files::replace(&target.join(format!("{name}.{end}")), bytes)?;
         }
     }
     Ok(drawings.len())

@@ -77,6 +77,31 @@ fn a_changed_table_is_named_and_the_folder_stays() {
     }
 }
 
+/// One that is damaged does not keep the others from it.
+#[test]
+fn all_results_are_drawn_but_those_that_are_damaged() {
+    let desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.write(&format!("{name}.yaml"), SMALL);
+        desk.run(["run", &format!("{name}.yaml"), "--quiet"]).expect(1);
+    }
+    let sound = desk.tree("results");
+    for path in ["a/report.html", "c/report.html", "b/tables/loss.parquet"] {
+        desk.write(&format!("results/{path}"), "spoilt");
+    }
+    fs::remove_file(desk.path("results/index.html")).unwrap();
+    let finished = desk.run(["figures"]).expect(2);
+    let drawn = ["a", "c"].map(|name| format!("1 figure and the report: results/{name}/report.html\n")).concat();
+    assert_eq!(finished.stdout, format!("{drawn}the index: results/index.html\n"));
+    assert!(finished.stderr.contains("results/b/tables/loss.parquet: is not what the run wrote"), "{finished:#?}");
+    let mut now = desk.tree("results");
+    now.0.insert("b/tables/loss.parquet".into(), sound.0["b/tables/loss.parquet"].clone());
+    assert_same(&sound, &now);
+    // The same with a folder of their own for the figures.
+    let finished = desk.run(["figures", "--out", "paper"]).expect(2);
+    assert_eq!(finished.stdout, "1 figure: paper/a\n1 figure: paper/c\n");
+}
+
 #[test]
 fn a_folder_without_results_is_refused() {
     let desk = Desk::with("small.yaml", SMALL);
