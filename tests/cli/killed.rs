@@ -185,31 +185,51 @@ fn without_room_the_last_results_stay() {
     assert_same(&fresh.tree("results/small").reproducible(), &desk.tree("results/small").reproducible());
 }
 
-/// As a user who may read the results but not write there.
+/// Runs the program as a user who may read results and cache but write neither.
+#[cfg(unix)]
+fn run_as_reader(desk: &Desk, arguments: &[&str]) -> crate::desk::Finished {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let mode = |path: &std::path::Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let results = desk.path("results");
+    mode(&desk.path(""), 0o755);
+    mode(&results, 0o555);
+    mode(desk.cache(), 0o755);
+    Tree::of(desk.cache()).names().into_iter().for_each(|name| mode(&desk.cache().join(name), 0o644));
+    let mut command = desk.command();
+    // The superuser may write everywhere, so it has to be somebody else; and that one may not see where the program lies.
+    if fs::metadata(&results).unwrap().uid() == 0 {
+        let copy = desk.path("program");
+        fs::copy(env!("CARGO_BIN_EXE_attn-circuits"), &copy).unwrap();
+        command = desk.command_of(copy.to_str().unwrap());
+        command.uid(65534).gid(65534);
+    }
+    let finished = desk.run_command(&mut command, arguments);
+    mode(&results, 0o755);
+    finished
+}
+
 #[cfg(unix)]
 #[test]
 fn a_folder_that_is_read_only_is_named_and_stays() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::os::unix::process::CommandExt;
     let desk = Desk::with("small.yaml", SMALL);
     desk.run(["run", "small.yaml"]).expect(1);
     let before = desk.tree("results");
-    let mode = |path: &str, mode: u32| fs::set_permissions(desk.path(path), fs::Permissions::from_mode(mode)).unwrap();
-    mode("", 0o755);
-    mode("results", 0o555);
-    let mut command = desk.command();
-    // The superuser may write everywhere, so it has to be somebody else; and that one may not see where the program lies.
-    if fs::metadata(desk.path("results")).unwrap().uid() == 0 {
-        let copy = desk.path("program");
-        fs::copy(env!("CARGO_BIN_EXE_attn-circuits"), &copy).unwrap();
-        command = std::process::Command::new(copy);
-        command.current_dir(desk.path("")).uid(65534).gid(65534);
-    }
-    command.args(["run", "small.yaml", "--force", "--quiet", "--cache", "/nowhere"]);
-    let output = command.output().expect("the program starts");
-    mode("results", 0o755);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(message.starts_with("error: results/") && message.contains("ermission denied"), "{message}");
+    let finished = run_as_reader(&desk, &["run", "small.yaml", "--force", "--quiet", "--cache", "/nowhere"]);
+    let finished = finished.expect_error(3, &["ermission denied"]);
+    assert!(finished.stderr.starts_with("error: results/"), "{finished:#?}");
+    assert_same(&before, &desk.tree("results"));
+}
+
+/// Nothing has to be written there, not even to find that out.
+#[cfg(unix)]
+#[test]
+fn results_that_are_up_to_date_may_be_read_only() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let before = desk.tree("results");
+    let finished = run_as_reader(&desk, &["run", "small.yaml"]).expect(1);
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished:#?}");
+    assert!(finished.stderr.starts_with("small.yaml: up to date"), "{finished:#?}");
     assert_same(&before, &desk.tree("results"));
 }
