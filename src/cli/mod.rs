@@ -10,11 +10,11 @@ mod targets;
 mod terminal;
 mod verify;
 
-use crate::experiment::plan::parse_bytes;
+use crate::experiment::plan::{bytes, parse_bytes, program_bytes};
 use crate::experiment::schema::experiment_schema;
-use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions};
-use crate::model::build::BuildContext;
-use crate::model::export::export;
+use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions, Variant};
+use crate::model::build::{BuildContext, weight_bytes};
+use crate::model::export::{export, export_bytes};
 use crate::store::{self, Cache, ClaimRecord, Manifest};
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
@@ -165,6 +165,8 @@ struct ExportArgs {
     replicate: usize,
     #[command(flatten)]
     overrides: Overrides,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -242,19 +244,19 @@ fn show(text: String) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-fn load(file: &Path, overrides: &Overrides, memory: &Memory) -> Result<Experiment> {
+fn load(file: &Path, overrides: &Overrides, options: &LoadOptions) -> Result<Experiment> {
     match fs::metadata(file) {
         Ok(found) if found.is_dir() => return Err(Error::file(file, "is a folder; name an experiment file in it")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::file(file, "there is no such file")),
         _ => {}
     }
-    experiment::load_with(file, &overrides.set, &load_options(memory.memory_limit))
+    experiment::load_with(file, &overrides.set, options)
 }
 
 /// How experiments are loaded; without a limit for the memory, what is free is the limit.
-fn load_options(memory_limit: Option<usize>) -> LoadOptions<'static> {
+fn load_options(memory: &Memory) -> LoadOptions<'static> {
     let standard = LoadOptions::default();
-    let memory_limit = memory_limit.or(standard.memory_limit);
+    let memory_limit = memory.memory_limit.or(standard.memory_limit);
     LoadOptions { colour: io::stderr().is_terminal(), memory_limit, ..standard }
 }
 
@@ -278,7 +280,7 @@ fn load_those(
             problems.push(Error::file(file, text));
         }
         if wanted(index) {
-            match load(file, overrides, memory) {
+            match load(file, overrides, &load_options(memory)) {
                 Ok(experiment) => experiments.push(experiment),
                 Err(error) => problems.push(error),
             }
@@ -390,7 +392,9 @@ fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
 }
 
 fn export_model(args: &ExportArgs) -> Result<Outcome> {
-    let experiment = load(&args.file, &args.overrides, &Memory { memory_limit: None })?;
+    let options = load_options(&args.memory);
+    // One model is made and nothing is measured: what the rest of the file needs is no matter.
+    let experiment = load(&args.file, &args.overrides, &LoadOptions { memory_limit: None, ..options })?;
     let model = experiment.models.get(&args.model).ok_or_else(|| {
         let names: Vec<_> = experiment.models.keys().map(String::as_str).collect();
         Error::file(&args.file, format!("has no model `{}`; it has {}", args.model, names.join(", ")))
@@ -403,8 +407,20 @@ fn export_model(args: &ExportArgs) -> Result<Outcome> {
         let text = format!("model `{}` has replicates 1 to {}, not {}", args.model, model.replicates, args.replicate);
         Error::file(&args.file, text)
     })?;
+    let Variant { builder, config, .. } = instance.variant;
+    let making = builder.building_bytes(config).saturating_add(weight_bytes::<f32>(config));
+    let needed = making.max(export_bytes(config));
+    if let Some(limit) = options.memory_limit.filter(|&limit| needed.saturating_add(program_bytes()) >= limit) {
+        let text = format!(
+            "writing model `{}` takes about {} beside the program itself, and the memory limit is {}; `--memory-limit` sets the limit",
+            args.model,
+            bytes(needed),
+            bytes(limit)
+        );
+        return Err(Error::file(&args.file, text));
+    }
     let context = BuildContext { base: experiment.base(), stream: instance.stream(experiment.seed) };
-    let built = instance.variant.builder.build(&context)?;
+    let built = builder.build(&context)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.model));
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     export(&built, &folder)?;

@@ -3,7 +3,7 @@
 use super::progress::Reporter;
 use super::targets::{Target, Targets};
 use super::terminal::say;
-use super::{Outcome, Threads, load_options, refused_for, set_threads};
+use super::{Memory, Outcome, Threads, load_options, refused_for, set_threads};
 use crate::experiment::compare::Tolerance;
 use crate::experiment::verify::{Finding, Verdict, Verification, VerifyOptions, verify};
 use crate::names::counted;
@@ -23,6 +23,8 @@ pub(super) struct VerifyArgs {
     tolerance: Tolerance,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    memory: Memory,
     /// Say nothing but errors and what is not the same
     #[arg(long, short)]
     quiet: bool,
@@ -59,7 +61,8 @@ pub(super) fn execute(args: &VerifyArgs) -> Result<Outcome> {
 
 fn one(target: &Target, args: &VerifyArgs) -> Result<Verification> {
     let progress = Reporter::new(&target.folder, args.quiet);
-    let options = VerifyOptions { tolerance: args.tolerance, file: target.file.as_deref(), load: load_options(None) };
+    let load = load_options(&args.memory);
+    let options = VerifyOptions { tolerance: args.tolerance, file: target.file.as_deref(), load };
     verify(&target.folder, &options, &progress)
 }
 

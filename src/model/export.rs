@@ -1,5 +1,6 @@
 //! Models into files, in TransformerLens' names and shapes.
 
+use super::build::weight_bytes;
 use super::{BlockWeights, LayerNorm, ModelConfig, Normalization, Positions, Transformer, Weights};
 use crate::{Error, Result, files};
 use ndarray::{Array, Dimension};
@@ -34,6 +35,11 @@ pub fn export(model: &Transformer, folder: &Path) -> Result<()> {
         .map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
     text.push('\n');
     files::replace(&path, text.as_bytes())
+}
+
+/// Bytes that [`export`] takes with the model itself: that, its tensors in the order of the file, and the file.
+pub fn export_bytes(config: &ModelConfig) -> usize {
+    weight_bytes::<f32>(config).saturating_mul(3)
 }
 
 fn config(config: &ModelConfig) -> Value {

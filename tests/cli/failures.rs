@@ -132,6 +132,17 @@ fn a_missing_experiment_file_is_named() {
     }
 }
 
+/// What the cells of its file need is no reason not to write a model.
+#[test]
+fn a_model_is_exported_if_it_fits_by_itself() {
+    let desk = Desk::with("large.yaml", &SMALL.replace("sequences: 4", "sequences: 400000000"));
+    desk.run(["check", "large.yaml", "--memory-limit", "1GiB"]).expect_error(2, &["the run needs about"]);
+    desk.run(["export", "large.yaml", "random", "--out", "files", "--memory-limit", "1GiB"]).expect(0);
+    let refused = desk.run(["export", "large.yaml", "random", "--memory-limit", "1k"]);
+    refused.expect_error(2, &["large.yaml: writing model `random` takes about ", "the memory limit is 1.0 KiB; `--memory-limit`"]);
+    assert_eq!(desk.tree("").names(), ["files/config.json", "files/weights.safetensors", "large.yaml"]);
+}
+
 #[test]
 fn unknown_commands_and_options_are_exit_status_2() {
     let desk = Desk::new();

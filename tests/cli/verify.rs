@@ -84,6 +84,14 @@ fn what_a_run_wrote_is_verified_to_the_byte() {
 }
 
 #[test]
+fn the_limit_of_the_memory_that_an_error_names_can_be_set() {
+    let desk = after_a_run();
+    let parts = ["the memory limit is 40.0 KiB", "`--memory-limit` sets the limit"];
+    desk.run(["verify", "--memory-limit", "40k"]).expect_error(2, &parts);
+    assert_eq!(verify(&desk, &["--memory-limit", "4GiB"], 0), SAME);
+}
+
+#[test]
 fn what_is_not_committed_may_be_missing() {
     let desk = after_a_run();
     fs::remove_file(desk.path("results/small/run.json")).unwrap();
