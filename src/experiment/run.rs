@@ -163,6 +163,7 @@ pub fn run(experiment: &Experiment, out: &Path, options: &RunOptions) -> Result<
         about: experiment.about.clone(),
         seed: experiment.seed,
         overrides: experiment.overrides.iter().cloned().collect(),
+        files: experiment.digests.iter().map(|(file, hash)| (file.to_string_lossy().into_owned(), hash.clone())).collect(),
         models: experiment.instances().map(|instance| instance.record(experiment.seed)).collect(),
         parameters: experiment.resolved.clone(),
         cells,

@@ -178,6 +178,8 @@ impl Comparing<'_> {
             found.notes.push(format!("made by {}, verified by {}", before.program, now.program));
         }
         self.what_was_run(found);
+        // What makes tables differ stands before them.
+        self.files_read(found);
         self.unknown_files(found)?;
         for name in before.tables.keys().chain(now.tables.keys().filter(|name| !before.tables.contains_key(*name))) {
             match (before.tables.contains_key(name), now.tables.contains_key(name)) {
@@ -218,6 +220,26 @@ impl Comparing<'_> {
                 format!("manifest.json does not say what experiment.yaml says, in {}", counted(count, "place")),
                 details,
             );
+        }
+    }
+
+    fn files_read(&self, found: &mut Verification) {
+        let (before, now) = (&self.stored.manifest.files, &self.again.manifest.files);
+        // Versions that did not write them down say nothing about them.
+        if before.is_empty() {
+            return;
+        }
+        for file in now.keys().chain(before.keys().filter(|file| !now.contains_key(*file))) {
+            let name = shorten(file);
+            match (before.get(file), now.get(file)) {
+                (Some(then), Some(hash)) if then == hash => {}
+                (Some(then), Some(hash)) => {
+                    let details = vec![format!("BLAKE3 {then:.64} stored, {hash} now")];
+                    found.fault(format!("{name} is another file now than the one that was read"), details);
+                }
+                (None, _) => found.fault(format!("{name} is not in manifest.json, but the experiment reads it"), vec![]),
+                (_, None) => found.fault(format!("{name} is in manifest.json, but the experiment does not read it"), vec![]),
+            }
         }
     }
 

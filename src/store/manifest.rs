@@ -25,6 +25,9 @@ pub struct Manifest {
     pub seed: u64,
     /// What `--set` changed.
     pub overrides: IndexMap<String, Value>,
+    /// The files that were read, by the names that the experiment gives them, with their BLAKE3 as hex digits.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<String, String>,
     /// The models, one entry for each that was built.
     pub models: Vec<ModelRecord>,
     /// The whole experiment as plain values, with the overrides.

@@ -1,6 +1,6 @@
 //! What `run` writes.
 
-use crate::desk::{Desk, SMALL, Tree, assert_golden, assert_same, repository};
+use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, reading_tokens, repository};
 use attn_circuits::store::parquet_table;
 use serde_json::Value;
 use std::fs;
@@ -311,6 +311,13 @@ fn the_manifest_says_what_made_the_results() {
     assert!(streams[0] != streams[1] && streams[1] != streams[2], "{streams:?}");
     assert_eq!(manifest["cells"][6]["holds"], true);
     assert_eq!(manifest["cells"][7]["holds"], false);
+    assert_eq!(manifest.get("files"), None, "nothing is read but the experiment itself");
+    // What is read is written down as the experiment names it.
+    desk.write("mine/tokens.json", TOKENS);
+    desk.write("small.yaml", reading_tokens("mine/tokens.json"));
+    desk.run(["run", "small.yaml"]).expect(1);
+    let manifest: Value = serde_json::from_str(&desk.read("results/small/manifest.json")).unwrap();
+    assert_eq!(manifest["files"], serde_json::json!({ "mine/tokens.json": hash(TOKENS.as_bytes()) }));
 }
 
 #[test]
