@@ -39,7 +39,7 @@ enum Command {
     Run(RunArgs),
     /// Check experiments without computing anything, and show what a run would do
     Check(CheckArgs),
-    /// Draw figures and reports again from stored tables, computing nothing
+    /// Draw figures and reports again from stored tables, measuring nothing
     ///
     /// With --out the figures are drawn into that folder, in another theme or size if asked for, and the results stay as they are.
     /// Otherwise they take the place of those in the results; the index page over all results is written as well.

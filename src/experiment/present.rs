@@ -6,7 +6,7 @@ use crate::kind::Kind;
 use crate::query::{self, Tables};
 use crate::report::{Block, Report, number, render};
 use crate::store::{
-    Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, Staging, Stored, is_results, known_files, parquet_table,
+    Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, PROGRAM, Staging, Stored, is_results, known_files, parquet_table,
 };
 use crate::{Error, Result, files};
 use indexmap::IndexSet;
@@ -19,8 +19,8 @@ use std::path::{Component, Path, PathBuf};
 const LONGEST_SHOWN: usize = 16;
 
 /// Draws all figures and the report from what a run computed, its manifest and its tables, and writes them, with their hashes into
-/// the manifest. Nothing is computed but the queries of the figures. Answers with how many figures were not drawn, since they were in
-/// the cache.
+/// the manifest. Nothing is measured: only figures of a query run that, on the tables. Answers with how many figures were not drawn,
+/// since they were in the cache.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn; [`Error::Io`].
@@ -147,11 +147,9 @@ fn table_block<'a>(name: &'a str, caption: String, query: Option<&'a str>, table
 }
 
 fn provenance(manifest: &Manifest) -> Vec<(String, String)> {
-    let mut lines = vec![
-        ("Made by".to_string(), manifest.program.clone()),
-        ("Experiment".to_string(), manifest.file.clone()),
-        ("Seed".to_string(), manifest.seed.to_string()),
-    ];
+    let mut lines = vec![("Made by".to_string(), manifest.program.clone())];
+    lines.extend(manifest.drawn_by.iter().map(|program| ("Drawn by".to_string(), program.clone())));
+    lines.extend([("Experiment".to_string(), manifest.file.clone()), ("Seed".to_string(), manifest.seed.to_string())]);
     lines.extend(manifest.overrides.iter().map(|(path, value)| (format!("--set {path}"), value.to_string())));
     let names: IndexSet<&str> = manifest.models.iter().map(|record| record.model.as_str()).collect();
     for name in names {
@@ -198,7 +196,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Draws figures and report of a results folder again from its stored tables, computing nothing, and puts them in place.
+/// Draws figures and report of a results folder again from its stored tables, measuring nothing, and puts them in place. The manifest
+/// then says by which program, if it is another one than made the tables.
 ///
 /// # Errors
 /// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
@@ -209,6 +208,7 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     let staging = Staging::new(folder, &|| progress.waiting(folder))?;
     let stored = Stored::open(folder)?;
     let mut manifest = stored.manifest.clone();
+    manifest.drawn_by = (manifest.program != PROGRAM).then(|| PROGRAM.to_string());
     let source = stored.read("experiment.yaml")?;
     let tables = copied_tables(&stored, &staging)?;
     present(&mut manifest, &tables, &String::from_utf8_lossy(&source), (None, &staging), progress)?;

@@ -174,8 +174,9 @@ struct Comparing<'a> {
 impl Comparing<'_> {
     fn all(&self, found: &mut Verification) -> Result<()> {
         let (before, now) = (&self.stored.manifest, &self.again.manifest);
-        if before.program != now.program {
-            found.notes.push(format!("made by {}, verified by {}", before.program, now.program));
+        if before.program != now.program || before.drawn_by.is_some() {
+            let drawn = before.drawn_by.iter().map(|program| format!(", drawn by {program}")).collect::<String>();
+            found.notes.push(format!("made by {}{drawn}, verified by {}", before.program, now.program));
         }
         self.what_was_run(found);
         // What makes tables differ stands before them.

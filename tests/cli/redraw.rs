@@ -29,6 +29,28 @@ fn figures_come_out_as_the_run_drew_them() {
     }
 }
 
+/// Tables of one version, figures of another: the manifest and the report say so, until both are of one again.
+#[test]
+fn what_another_version_has_drawn_is_said() {
+    let desk = after_a_run();
+    let first = desk.tree("results");
+    let present = concat!("attn-circuits ", env!("CARGO_PKG_VERSION"));
+    let manifest = desk.read("results/small/manifest.json");
+    let older = manifest.replace(&format!("\"program\": \"{present}\""), "\"program\": \"attn-circuits 0.0.1\"");
+    assert_ne!(older, manifest);
+    desk.write("results/small/manifest.json", older);
+    desk.run(["figures", "results/small"]).expect(0);
+    let redrawn: serde_json::Value = serde_json::from_str(&desk.read("results/small/manifest.json")).unwrap();
+    assert_eq!((&redrawn["program"], &redrawn["drawn_by"]), (&"attn-circuits 0.0.1".into(), &present.into()));
+    assert!(desk.read("results/small/report.html").contains("Drawn by"));
+    let verified = desk.run(["verify"]).expect(1);
+    let note = format!("note: made by attn-circuits 0.0.1, drawn by {present}, verified by {present}\n");
+    assert!(verified.stdout.contains(&note), "{verified:#?}");
+    desk.write("results/small/manifest.json", desk.read("results/small/manifest.json").replace("attn-circuits 0.0.1", present));
+    desk.run(["figures", "results/small"]).expect(0);
+    assert_same(&first, &desk.tree("results"));
+}
+
 /// The experiment file is not read: what was run counts.
 #[test]
 fn figures_do_not_compute() {
