@@ -1,5 +1,5 @@
-//! Files that a user names: only regular ones are opened, and no more is read into memory than such a file can need. And files that
-//! are written: whole, or not at all.
+//! Files that a user names: only regular ones are opened, and no more is read into memory than such a file can need. And files
+//! that are written: whole, or not at all.
 //!
 //! A named pipe has nobody at its other end and would be waited for without end; a device such as `/dev/zero` has no end.
 
@@ -94,8 +94,8 @@ pub(crate) fn hidden(path: &Path, end: &str) -> OsString {
     name
 }
 
-/// How the names of files and folders go on that are not what they will be yet, behind the name of that; then comes what tells them
-/// apart.
+/// How the names of files and folders go on that are not what they will be yet, behind the name of that; then comes what tells
+/// them apart.
 pub(crate) const PARTIAL: &str = "partial-";
 
 /// Files and folders beside `path` that are called as if they were to become what stands there.
@@ -106,7 +106,7 @@ pub(crate) fn partials(path: &Path) -> io::Result<Vec<DirEntry>> {
     let prefix = hidden(path, PARTIAL);
     let ours = |name: &OsStr| {
         let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-        // As many letters and digits as temporary names have: the names of what is to be called otherwise have a point among them.
+        // As many letters and digits as temporary names have: those of what is to be called otherwise have a point among them.
         rest.is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric))
     };
     let mut found = Vec::new();
@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn what_is_to_be_something_else_is_told_apart() {
         let folder = tempfile::tempdir().unwrap();
-        let others = ["page", "page.partial-aB3xyz", ".page.partial-abcdefg", ".page.partial-a.3xyz", ".page.partial-x.partial-aB3xyz"];
+        let others =
+            ["page", "page.partial-aB3xyz", ".page.partial-abcdefg", ".page.partial-a.3xyz", ".page.partial-x.partial-aB3xyz"];
         for name in others.iter().chain(&[".page.partial-aB3xyz"]) {
             fs::write(folder.path().join(name), "").unwrap();
         }

@@ -84,8 +84,8 @@ fn draw_into(targets: &[Target], out: &Path, style: &Style) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Draws all results again, also those behind some that cannot be drawn, and brings the index pages up to date; those over the folders
-/// `whole` are begun where there is none.
+/// Draws all results again, also those behind some that cannot be drawn, and brings the index pages up to date; those over the
+/// folders `whole` are begun where there is none.
 fn redraw(targets: &[Target], whole: &[&Path]) -> Result<Outcome> {
     // Looked for before anything is drawn: a folder in which the user stands is replaced by the new one.
     let absolute = targets.iter().filter_map(|target| std::fs::canonicalize(&target.folder).ok());

@@ -186,8 +186,8 @@ enum Outcome {
     Refused(u8),
 }
 
-/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the input
-/// is wrong, 3 anything else.
+/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the
+/// input is wrong, 3 anything else.
 pub fn main() -> ExitCode {
     match execute(Cli::parse().command).unwrap_or_else(refused) {
         Outcome::Fine => ExitCode::SUCCESS,
@@ -412,7 +412,8 @@ fn export_model(args: &ExportArgs) -> Result<Outcome> {
     let needed = making.max(export_bytes(config));
     if let Some(limit) = options.memory_limit.filter(|&limit| needed.saturating_add(program_bytes()) >= limit) {
         let text = format!(
-            "writing model `{}` takes about {} beside the program itself, and the memory limit is {}; `--memory-limit` sets the limit",
+            "writing model `{}` takes about {} beside the program itself, and the memory limit is {}; `--memory-limit` sets \
+             the limit",
             args.model,
             bytes(needed),
             bytes(limit)

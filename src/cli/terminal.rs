@@ -51,7 +51,11 @@ fn spelt_out(text: &str, kept: impl Fn(&str) -> usize) -> String {
     while let Some(c) = rest.chars().next() {
         let whole = kept(rest);
         let taken = whole.max(c.len_utf8());
-        if whole == 0 && steers(c) { out.extend(c.escape_default()) } else { out.push_str(&rest[..taken]) }
+        if whole == 0 && steers(c) {
+            out.extend(c.escape_default())
+        } else {
+            out.push_str(&rest[..taken])
+        }
         rest = &rest[taken..];
     }
     out

@@ -4,10 +4,10 @@ use super::progress::Reporter;
 use super::targets::{Target, Targets};
 use super::terminal::say;
 use super::{Memory, Outcome, Threads, load_options, refused_for, set_threads};
+use crate::Result;
 use crate::experiment::compare::Tolerance;
 use crate::experiment::verify::{Finding, Verdict, Verification, VerifyOptions, verify};
 use crate::names::counted;
-use crate::Result;
 use clap::Args;
 
 #[derive(Debug, Args)]

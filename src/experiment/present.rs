@@ -19,8 +19,8 @@ use std::path::{Component, Path, PathBuf};
 const LONGEST_SHOWN: usize = 16;
 
 /// Draws all figures and the report from what a run computed, its manifest and its tables, and writes them, with their hashes into
-/// the manifest. Nothing is measured: only figures of a query run that, on the tables. Answers with how many figures were not drawn,
-/// since they were in the cache.
+/// the manifest. Nothing is measured; only the queries of figures are run. Answers with how many figures were not drawn, since they
+/// were in the cache.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn; [`Error::Io`].
@@ -196,8 +196,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Draws figures and report of a results folder again from its stored tables, measuring nothing, and puts them in place. The manifest
-/// then says by which program, if it is another one than made the tables.
+/// Draws figures and report of a results folder again from its stored tables, measuring nothing, and puts them in place. The
+/// manifest then says by which program, if it is another one than made the tables.
 ///
 /// # Errors
 /// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
@@ -223,8 +223,8 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Checks that figures may be drawn into a folder, which need not be there yet: they would be in the way of the next run among the
-/// results of one.
+/// Checks that figures may be drawn into a folder, which need not be there yet: they would be in the way of the next run among
+/// the results of one.
 ///
 /// # Errors
 /// [`Error::File`] if results of a run lie there, or around it.

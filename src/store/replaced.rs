@@ -1,6 +1,6 @@
 use super::lock::Lock;
-use crate::files::{self, beside};
 use crate::Result;
+use crate::files::{self, beside};
 use std::fs;
 use std::path::Path;
 

@@ -161,8 +161,8 @@ impl Staging {
     }
 }
 
-/// Takes away what processes that were killed have left beside results that stay as they are. As far as it can: where nothing can be
-/// written it stays, and while another process is at it that is left to this one.
+/// Takes away what processes that were killed have left beside results that stay as they are. As far as it can: where nothing can
+/// be written it stays, and while another process is at it that is left to this one.
 pub fn clean_up(target: &Path) {
     let target = &*linked(target);
     let left = [beside(target, "lock"), beside(target, OLD)].iter().any(|path| path.exists());

@@ -63,7 +63,9 @@ fn a_changed_file_is_shown_with_both_lines() {
 #[test]
 fn a_file_that_holds_something_else_is_named() {
     let desk = Desk::with("small.yaml", &reading_tokens("mine/tokens.json"));
-    for (out, tokens) in [("results", TOKENS.to_string()), ("other", TOKENS.replace("3]", "4]")), ("third", format!("{TOKENS} "))] {
+    for (out, tokens) in
+        [("results", TOKENS.to_string()), ("other", TOKENS.replace("3]", "4]")), ("third", format!("{TOKENS} "))]
+    {
         desk.write("mine/tokens.json", tokens);
         desk.run(["run", "small.yaml", "--out", out, "--quiet"]).expect(1);
     }

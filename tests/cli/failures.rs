@@ -85,7 +85,8 @@ fn what_would_steer_a_terminal_is_spelt_out() {
 fn errors_spell_out_what_would_steer_a_terminal() {
     let query = "query: SELECT model, layer, head, AVG(value) AS value FROM head_scores WHERE score = 'prefix_matching' GROUP BY \
                  model, layer, head\n";
-    let other = "query: \"SELECT '\\e[2J\\u202eno' AS model, layer, head, value FROM head_scores WHERE score = 'prefix_matching'\"\n";
+    let other =
+        "query: \"SELECT '\\e[2J\\u202eno' AS model, layer, head, value FROM head_scores WHERE score = 'prefix_matching'\"\n";
     assert!(SMALL.contains(query));
     let desk = Desk::with("small.yaml", &SMALL.replace(query, other));
     let finished = desk.run(["run", "small.yaml", "--quiet"]).expect_error(2, &["rows share", "\\u{1b}[2J\\u{202e}no"]);
@@ -100,7 +101,8 @@ fn errors_spell_out_what_would_steer_a_terminal() {
 
     // The problems of several files are shown together, each in its way.
     desk.write("bad.yaml", "title: [");
-    let finished = desk.run(["check", "bad.yaml", "no\u{1b}[31m.yaml"]).expect_error(2, &["--> bad.yaml:", "no\\u{1b}[31m.yaml"]);
+    let finished =
+        desk.run(["check", "bad.yaml", "no\u{1b}[31m.yaml"]).expect_error(2, &["--> bad.yaml:", "no\\u{1b}[31m.yaml"]);
     assert!(!finished.stderr.contains('\u{1b}'), "{finished:#?}");
 }
 
@@ -139,7 +141,8 @@ fn a_model_is_exported_if_it_fits_by_itself() {
     desk.run(["check", "large.yaml", "--memory-limit", "1GiB"]).expect_error(2, &["the run needs about"]);
     desk.run(["export", "large.yaml", "random", "--out", "files", "--memory-limit", "1GiB"]).expect(0);
     let refused = desk.run(["export", "large.yaml", "random", "--memory-limit", "1k"]);
-    refused.expect_error(2, &["large.yaml: writing model `random` takes about ", "the memory limit is 1.0 KiB; `--memory-limit`"]);
+    refused
+        .expect_error(2, &["large.yaml: writing model `random` takes about ", "the memory limit is 1.0 KiB; `--memory-limit`"]);
     assert_eq!(desk.tree("").names(), ["files/config.json", "files/weights.safetensors", "large.yaml"]);
 }
 

@@ -349,7 +349,8 @@ fn a_file_that_is_another_one_now_is_named_first() {
     desk.write("tokens.json", TOKENS.replace("3]", "4]"));
     let said = verify(&desk, &[], 1);
     assert!(said.starts_with("results/small: DIFFERS\n"), "{said}");
-    let (file, table) = (said.find("\n  tokens.json is another file now than the one that was read\n"), said.find("\n  tables/"));
+    let (file, table) =
+        (said.find("\n  tokens.json is another file now than the one that was read\n"), said.find("\n  tables/"));
     assert!(file.is_some() && file < table, "{said}");
     assert_says(&said, &[&format!("    BLAKE3 {} stored, ", hash(TOKENS.as_bytes()).as_str().unwrap())]);
     // What changes no table is another file all the same.
