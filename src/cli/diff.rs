@@ -1,8 +1,9 @@
 //! `diff`: two runs side by side.
 
+use super::Outcome;
 use super::targets::resolve;
+use super::terminal::say;
 use super::verify::tolerance;
-use super::{Outcome, say};
 use crate::experiment::compare::{CellDifference, ColumnComparison, TableComparison, Tolerance};
 use crate::experiment::diff::{Change, ClaimDifference, Difference, Line, Setting, TableDifference, diff};
 use crate::names::counted;
@@ -55,9 +56,10 @@ fn show(left: &Path, right: &Path, found: &Difference) -> String {
     if found.is_empty() {
         text += "no difference in settings, tables and claims\n";
     }
-    if !found.settings.is_empty() {
+    if !(found.settings.is_empty() && found.files.is_empty()) {
         text += "\nsettings\n";
         found.settings.iter().for_each(|setting| show_setting(&mut text, setting));
+        found.files.iter().for_each(|file| text += &format!("  files: {file} differs\n"));
     }
     if !found.tables.is_empty() {
         text += "\ntables\n";

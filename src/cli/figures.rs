@@ -1,8 +1,9 @@
 //! `figures`: figures and reports again, from stored tables alone.
 
 use super::progress::Reporter;
-use super::targets::Targets;
-use super::{Outcome, Threads, say, set_threads, write_index};
+use super::targets::{Target, Targets};
+use super::terminal::say;
+use super::{Outcome, Threads, refused, refused_for, set_threads, write_index};
 use crate::experiment;
 use crate::figure::{Style, Theme};
 use crate::names::counted;
@@ -49,38 +50,67 @@ pub(super) fn execute(args: &FiguresArgs) -> Result<Outcome> {
         return Err(Error::invalid(text));
     }
     let targets = args.targets.resolve()?;
+    match &args.out {
+        Some(out) => draw_into(&targets, out, &style),
+        None => redraw(&targets, &args.targets.whole_folders()),
+    }
+}
+
+/// Draws the figures of all results into folders of their names in `out`, also of those behind some that cannot be drawn.
+fn draw_into(targets: &[Target], out: &Path, style: &Style) -> Result<Outcome> {
+    let mut places: Vec<(&Path, PathBuf, PathBuf)> = Vec::new();
+    for Target { folder: named, .. } in targets {
+        // `.` has no name by itself.
+        let folder = std::fs::canonicalize(named).map_err(Error::io(named))?;
+        let place = out.join(folder.file_name().unwrap_or_default());
+        experiment::check_drawn_into(&place)?;
+        match places.iter().find(|(.., other)| *other == place) {
+            None => places.push((named, folder, place)),
+            // Named twice.
+            Some((_, other, _)) if *other == folder => {}
+            Some((other, ..)) => {
+                let text = format!("would be drawn into the same folder as {}; draw it with another --out", other.display());
+                return Err(Error::file(named, text));
+            }
+        }
+    }
+    let mut outcome = Outcome::Fine;
+    for (named, folder, place) in &places {
+        match experiment::draw_into(folder, place, style) {
+            Ok(drawn) => say(&format!("{}: {}\n", counted(drawn, "figure"), place.display()))?,
+            Err(error) => outcome = outcome.max(refused_for(named, error)),
+        }
+    }
+    Ok(outcome)
+}
+
+/// Draws all results again, also those behind some that cannot be drawn, and brings the index pages up to date; those over the
+/// folders `whole` are begun where there is none.
+fn redraw(targets: &[Target], whole: &[&Path]) -> Result<Outcome> {
     // Looked for before anything is drawn: a folder in which the user stands is replaced by the new one.
-    let whole = args.targets.whole_folders();
     let absolute = targets.iter().filter_map(|target| std::fs::canonicalize(&target.folder).ok());
     let parents: BTreeSet<PathBuf> = absolute.filter_map(|folder| folder.parent().map(Path::to_path_buf)).collect();
-    for target in &targets {
-        match &args.out {
-            Some(out) => draw_into(&target.folder, out, &style)?,
-            None => redraw(&target.folder)?,
+    let mut outcome = Outcome::Fine;
+    for Target { folder, .. } in targets {
+        match experiment::redraw(folder, &Reporter::new(folder, true)) {
+            Ok(manifest) => {
+                let drawn = counted(manifest.figures().count(), "figure");
+                say(&format!("{drawn} and the report: {}\n", folder.join("report.html").display()))?;
+            }
+            Err(error) => outcome = outcome.max(refused_for(folder, error)),
         }
     }
-    if args.out.is_none() {
-        for folder in whole {
-            write_index(folder)?;
-            say(&format!("the index: {}\n", folder.join("index.html").display()))?;
-        }
-        // Single results may lie anywhere: an index is brought up to date there, but none is begun.
-        for parent in &parents {
-            experiment::refresh_index(parent)?;
+    for folder in whole {
+        match write_index(folder) {
+            Ok(()) => say(&format!("the index: {}\n", folder.join("index.html").display()))?,
+            Err(error) => outcome = outcome.max(refused(error)),
         }
     }
-    Ok(Outcome::Fine)
-}
-
-fn redraw(folder: &Path) -> Result<()> {
-    let manifest = experiment::redraw(folder, &Reporter::new(folder, true))?;
-    let drawn = manifest.figures().count();
-    say(&format!("{} and the report: {}\n", counted(drawn, "figure"), folder.join("report.html").display()))
-}
-
-fn draw_into(folder: &Path, out: &Path, style: &Style) -> Result<()> {
-    let folder = &std::fs::canonicalize(folder).map_err(Error::io(folder))?;
-    let target = out.join(folder.file_name().unwrap_or_default());
-    let drawn = experiment::draw_into(folder, &target, style)?;
-    say(&format!("{}: {}\n", counted(drawn, "figure"), target.display()))
+    // Single results may lie anywhere: an index is brought up to date there, but none is begun.
+    for parent in &parents {
+        if let Err(error) = experiment::refresh_index(parent) {
+            outcome = outcome.max(refused(error));
+        }
+    }
+    Ok(outcome)
 }

@@ -7,14 +7,15 @@ mod plan;
 mod progress;
 mod score_card;
 mod targets;
+mod terminal;
 mod verify;
 
-use crate::experiment::plan::parse_bytes;
+use crate::experiment::plan::{bytes, parse_bytes, program_bytes};
 use crate::experiment::schema::experiment_schema;
-use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions};
-use crate::model::build::BuildContext;
-use crate::model::export::export;
-use crate::store::{Cache, ClaimRecord, Manifest};
+use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions, Variant};
+use crate::model::build::{BuildContext, weight_bytes};
+use crate::model::export::{export, export_bytes};
+use crate::store::{self, Cache, ClaimRecord, Manifest};
 use crate::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use progress::Reporter;
@@ -22,6 +23,7 @@ use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use terminal::{message, say, tell, tell_error};
 
 /// Takes attention-only transformers apart: experiments in YAML, results as tables, figures and a report.
 #[derive(Debug, Parser)]
@@ -37,7 +39,7 @@ enum Command {
     Run(RunArgs),
     /// Check experiments without computing anything, and show what a run would do
     Check(CheckArgs),
-    /// Draw figures and reports again from stored tables, computing nothing
+    /// Draw figures and reports again from stored tables, measuring nothing
     ///
     /// With --out the figures are drawn into that folder, in another theme or size if asked for, and the results stay as they are.
     /// Otherwise they take the place of those in the results; the index page over all results is written as well.
@@ -163,6 +165,8 @@ struct ExportArgs {
     replicate: usize,
     #[command(flatten)]
     overrides: Overrides,
+    #[command(flatten)]
+    memory: Memory,
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
@@ -172,32 +176,40 @@ fn assignment(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What became of a command that went through.
+/// What became of a command, or of a part of it; the worse comes later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     Fine,
     /// A claim or a verification failed.
     Failed,
-    /// Some of what was asked for could not be done, as has been said; with the exit status.
+    /// What was asked for could not be done, as has been said; with the exit status.
     Refused(u8),
 }
 
-/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the input is wrong, 3
-/// anything else.
+/// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the
+/// input is wrong, 3 anything else.
 pub fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
-        Ok(Outcome::Fine) => ExitCode::SUCCESS,
-        Ok(Outcome::Failed) => ExitCode::from(1),
-        Ok(Outcome::Refused(status)) => ExitCode::from(status),
-        Err(error) => {
-            eprintln!("{}", message(&error));
-            ExitCode::from(status(&error))
-        }
+    match execute(Cli::parse().command).unwrap_or_else(refused) {
+        Outcome::Fine => ExitCode::SUCCESS,
+        Outcome::Failed => ExitCode::from(1),
+        Outcome::Refused(status) => ExitCode::from(status),
     }
 }
 
-fn message(error: &Error) -> String {
-    let text = error.to_string();
-    if text.starts_with("error") { text } else { format!("error: {text}") }
+/// Says what is wrong.
+fn refused(error: Error) -> Outcome {
+    tell_error(&error);
+    Outcome::Refused(status(&error))
+}
+
+/// [`refused`] of one of several things, `what`: what goes wrong in the middle of a run does not name the experiment.
+fn refused_for(what: &Path, error: Error) -> Outcome {
+    let outcome = Outcome::Refused(status(&error));
+    tell_error(&match error {
+        named @ (Error::Io { .. } | Error::File { .. } | Error::Experiment(_)) => named,
+        other => Error::file(what, other.to_string()),
+    });
+    outcome
 }
 
 fn status(error: &Error) -> u8 {
@@ -232,35 +244,19 @@ fn show(text: String) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// Writes to standard output. That its reader has seen enough (`list | head`) is no error.
-///
-/// What an experiment from elsewhere says is shown, and not obeyed: characters that would steer the terminal are spelt out.
-fn say(text: &str) -> Result<()> {
-    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
-    }
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(plain.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(Error::io("standard output")),
-    }
-}
-
-fn load(file: &Path, overrides: &Overrides, memory: &Memory) -> Result<Experiment> {
+fn load(file: &Path, overrides: &Overrides, options: &LoadOptions) -> Result<Experiment> {
     match fs::metadata(file) {
         Ok(found) if found.is_dir() => return Err(Error::file(file, "is a folder; name an experiment file in it")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::file(file, "there is no such file")),
         _ => {}
     }
-    experiment::load_with(file, &overrides.set, &load_options(memory.memory_limit))
+    experiment::load_with(file, &overrides.set, options)
 }
 
 /// How experiments are loaded; without a limit for the memory, what is free is the limit.
-fn load_options(memory_limit: Option<usize>) -> LoadOptions<'static> {
+fn load_options(memory: &Memory) -> LoadOptions<'static> {
     let standard = LoadOptions::default();
-    let memory_limit = memory_limit.or(standard.memory_limit);
+    let memory_limit = memory.memory_limit.or(standard.memory_limit);
     LoadOptions { colour: io::stderr().is_terminal(), memory_limit, ..standard }
 }
 
@@ -284,7 +280,7 @@ fn load_those(
             problems.push(Error::file(file, text));
         }
         if wanted(index) {
-            match load(file, overrides, memory) {
+            match load(file, overrides, &load_options(memory)) {
                 Ok(experiment) => experiments.push(experiment),
                 Err(error) => problems.push(error),
             }
@@ -294,7 +290,7 @@ fn load_those(
         0 => Ok(experiments),
         1 => Err(problems.remove(0)),
         _ => {
-            let texts: Vec<_> = problems.iter().map(|problem| problem.to_string().trim_end().to_string()).collect();
+            let texts: Vec<_> = problems.iter().map(|problem| message(problem).trim_end().to_string()).collect();
             Err(Error::Experiment(texts.join("\n\n")))
         }
     }
@@ -314,14 +310,14 @@ fn run(args: &RunArgs) -> Result<Outcome> {
     let mut any = false;
     let outcome = run_each(args, cache.as_ref(), &mut any);
     // Once for all, and also if one of them failed: the others are there.
-    let indexed = if any { write_index(&args.out) } else { Ok(()) };
+    let indexed = if any { write_index(&args.out).map_or_else(refused, |()| Outcome::Fine) } else { Outcome::Fine };
     if let Some(problem) = cache.as_ref().and_then(Cache::problem).filter(|_| !args.quiet) {
-        eprintln!("note: not everything is kept for later runs: {problem}");
+        tell(&format!("note: not everything is kept for later runs: {problem}"));
     }
-    outcome.and_then(|outcome| indexed.map(|()| outcome))
+    outcome.map(|outcome| outcome.max(indexed))
 }
 
-/// Runs every file; `any` tells whether results of one are there.
+/// Runs every file, also those behind one that fails; `any` tells whether results of one are there.
 fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Outcome> {
     let there = |file: &PathBuf| experiment::up_to_date(file, &args.overrides.set, &args.out, cache?);
     let there: Vec<_> = args.files.iter().map(there).collect();
@@ -329,23 +325,28 @@ fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Out
     let mut outcome = Outcome::Fine;
     for (file, there) in args.files.iter().zip(there) {
         let progress = Reporter::new(file, args.quiet);
-        let (folder, manifest) = match there {
+        let ran = match there {
             Some(there) => {
                 progress.up_to_date();
-                there
+                store::clean_up(&there.0);
+                Ok(there)
             }
             None => {
                 let experiment = experiments.next().expect("what is not up to date was loaded");
                 let options = RunOptions { cache, progress: &progress };
-                let finished = experiment::run(&experiment, &args.out, &options)?;
-                (finished.folder, finished.manifest)
+                experiment::run(&experiment, &args.out, &options).map(|finished| (finished.folder, finished.manifest))
             }
         };
-        *any = true;
-        if !all_hold(&manifest) {
-            outcome = Outcome::Failed;
+        // With it goes the bar of a run that stopped.
+        drop(progress);
+        match ran {
+            Ok((folder, manifest)) => {
+                *any = true;
+                outcome = outcome.max(if all_hold(&manifest) { Outcome::Fine } else { Outcome::Failed });
+                say(&summary(&folder, &manifest, args.quiet))?;
+            }
+            Err(error) => outcome = outcome.max(refused_for(file, error)),
         }
-        say(&summary(&folder, &manifest, args.quiet))?;
     }
     Ok(outcome)
 }
@@ -353,7 +354,7 @@ fn run_each(args: &RunArgs, cache: Option<&Cache>, any: &mut bool) -> Result<Out
 /// Brings the page over all results up to date; one that someone else has written stays.
 fn write_index(folder: &Path) -> Result<()> {
     if let Indexed::Foreign(path) = experiment::update_index(folder)? {
-        eprintln!("note: {} is not ours and was left as it is", path.display());
+        tell(&format!("note: {} is not ours and was left as it is", path.display()));
     }
     Ok(())
 }
@@ -391,7 +392,9 @@ fn summary(folder: &Path, manifest: &Manifest, quiet: bool) -> String {
 }
 
 fn export_model(args: &ExportArgs) -> Result<Outcome> {
-    let experiment = load(&args.file, &args.overrides, &Memory { memory_limit: None })?;
+    let options = load_options(&args.memory);
+    // One model is made and nothing is measured: what the rest of the file needs is no matter.
+    let experiment = load(&args.file, &args.overrides, &LoadOptions { memory_limit: None, ..options })?;
     let model = experiment.models.get(&args.model).ok_or_else(|| {
         let names: Vec<_> = experiment.models.keys().map(String::as_str).collect();
         Error::file(&args.file, format!("has no model `{}`; it has {}", args.model, names.join(", ")))
@@ -404,8 +407,21 @@ fn export_model(args: &ExportArgs) -> Result<Outcome> {
         let text = format!("model `{}` has replicates 1 to {}, not {}", args.model, model.replicates, args.replicate);
         Error::file(&args.file, text)
     })?;
+    let Variant { builder, config, .. } = instance.variant;
+    let making = builder.building_bytes(config).saturating_add(weight_bytes::<f32>(config));
+    let needed = making.max(export_bytes(config));
+    if let Some(limit) = options.memory_limit.filter(|&limit| needed.saturating_add(program_bytes()) >= limit) {
+        let text = format!(
+            "writing model `{}` takes about {} beside the program itself, and the memory limit is {}; `--memory-limit` sets \
+             the limit",
+            args.model,
+            bytes(needed),
+            bytes(limit)
+        );
+        return Err(Error::file(&args.file, text));
+    }
     let context = BuildContext { base: experiment.base(), stream: instance.stream(experiment.seed) };
-    let built = instance.variant.builder.build(&context)?;
+    let built = builder.build(&context)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.model));
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     export(&built, &folder)?;

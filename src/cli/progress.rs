@@ -1,3 +1,4 @@
+use super::terminal::{plain, tell};
 use crate::experiment::{Progress, Reused};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -21,7 +22,7 @@ impl Reporter {
 
     fn line(&self, words: &str) {
         if !self.quiet {
-            eprintln!("{}: {words}", self.file);
+            tell(&format!("{}: {words}", self.file));
         }
     }
 
@@ -50,20 +51,20 @@ impl Progress for Reporter {
         }
         let style = ProgressStyle::with_template("{prefix} {bar:32} {pos}/{len} {wide_msg}");
         let bar = ProgressBar::new(steps as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(format!("{}: {name}", self.file));
+        bar.set_prefix(plain(&format!("{}: {name}", self.file)));
         self.replace(Some(bar));
     }
 
     fn step(&self, name: &str) {
         let bar = self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(bar) = bar.as_ref() {
-            bar.set_message(name.lines().next().unwrap_or_default().to_string());
+            bar.set_message(plain(name.lines().next().unwrap_or_default()));
             bar.inc(1);
         }
     }
 
     fn waiting(&self, folder: &Path) {
-        eprintln!("{}: another run is writing {}; waiting until it is done", self.file, folder.display());
+        tell(&format!("{}: another run is writing {}; waiting until it is done", self.file, folder.display()));
     }
 
     fn reused(&self, reused: &Reused) {
@@ -76,5 +77,22 @@ impl Progress for Reporter {
 
     fn finish(&self) {
         self.replace(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The statement of a claim is a step, and an experiment's name is before every bar.
+    #[test]
+    fn a_bar_shows_text_and_obeys_none() {
+        let mut reporter = Reporter::new(Path::new("a\u{1b}[2J.yaml"), false);
+        reporter.terminal = true;
+        reporter.phase("asking", 2);
+        reporter.step("a \u{1b}[2J\u{202e}claim\nin two lines");
+        let bar = reporter.bar.lock().unwrap();
+        let bar = bar.as_ref().unwrap();
+        assert_eq!((bar.prefix(), bar.message()), ("a\\u{1b}[2J.yaml: asking".into(), "a \\u{1b}[2J\\u{202e}claim".into()));
     }
 }

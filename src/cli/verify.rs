@@ -2,11 +2,12 @@
 
 use super::progress::Reporter;
 use super::targets::{Target, Targets};
-use super::{Outcome, Threads, load_options, say, set_threads, status};
+use super::terminal::say;
+use super::{Memory, Outcome, Threads, load_options, refused_for, set_threads};
+use crate::Result;
 use crate::experiment::compare::Tolerance;
 use crate::experiment::verify::{Finding, Verdict, Verification, VerifyOptions, verify};
 use crate::names::counted;
-use crate::{Error, Result};
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -22,6 +23,8 @@ pub(super) struct VerifyArgs {
     tolerance: Tolerance,
     #[command(flatten)]
     threads: Threads,
+    #[command(flatten)]
+    memory: Memory,
     /// Say nothing but errors and what is not the same
     #[arg(long, short)]
     quiet: bool,
@@ -35,42 +38,32 @@ pub(super) fn tolerance(text: &str) -> Result<Tolerance, String> {
 pub(super) fn execute(args: &VerifyArgs) -> Result<Outcome> {
     set_threads(&args.threads)?;
     let targets = args.targets.resolve()?;
-    let (mut verified, mut problems) = (0, Vec::new());
+    let (mut verified, mut outcome) = (0, Outcome::Fine);
     for target in &targets {
         match one(target, args) {
             Ok(verification) => {
                 let fine = verification.verdict() != Verdict::Differs;
                 verified += usize::from(fine);
+                outcome = outcome.max(if fine { Outcome::Fine } else { Outcome::Failed });
                 if !(fine && args.quiet) {
                     say(&report(&verification, args.tolerance))?;
                 }
             }
             // The others are verified all the same.
-            Err(error) if targets.len() > 1 => {
-                eprintln!("{}", super::message(&error));
-                problems.push(error);
-            }
-            Err(error) => return Err(error),
+            Err(error) => outcome = outcome.max(refused_for(&target.folder, error)),
         }
     }
     if targets.len() > 1 && !args.quiet {
         say(&format!("{verified} of {} verified\n", targets.len()))?;
     }
-    Ok(match problems.iter().map(status).max() {
-        Some(status) => Outcome::Refused(status),
-        None if verified < targets.len() => Outcome::Failed,
-        None => Outcome::Fine,
-    })
+    Ok(outcome)
 }
 
 fn one(target: &Target, args: &VerifyArgs) -> Result<Verification> {
     let progress = Reporter::new(&target.folder, args.quiet);
-    let options = VerifyOptions { tolerance: args.tolerance, file: target.file.as_deref(), load: load_options(None) };
-    verify(&target.folder, &options, &progress).map_err(|error| match error {
-        // What went wrong in the middle of a run does not name the results that it was for.
-        Error::Invalid(_) | Error::Table(_) | Error::Figure(_) => Error::file(&target.folder, error.to_string()),
-        other => other,
-    })
+    let load = load_options(&args.memory);
+    let options = VerifyOptions { tolerance: args.tolerance, file: target.file.as_deref(), load };
+    verify(&target.folder, &options, &progress)
 }
 
 /// The verdict on one results folder, and what it comes from.

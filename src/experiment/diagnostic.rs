@@ -42,7 +42,9 @@ pub struct Sources {
 impl Sources {
     /// The file `path` with its text.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { path: path.into(), texts: vec![text.into()] }
+        // The renderer replaces what would steer a terminal everywhere but here.
+        let path: String = path.into();
+        Self { path: normalize_untrusted_str(&path), texts: vec![text.into()] }
     }
 
     /// Adds the text of an override; answers with its source number.
@@ -189,7 +191,7 @@ impl Place {
             _ if line == 1 && block.len() <= WHOLE_LINE => Snippet::source(block).line_numbering(false),
             override_ => {
                 let option = sources.text(override_).split('=').next().unwrap_or_default();
-                Snippet::source(block).path(option).line_start(line)
+                Snippet::source(block).path(normalize_untrusted_str(option)).line_start(line)
             }
         }
     }
@@ -240,6 +242,19 @@ mod tests {
         for part in ["| --set models.m=a\n", "--> --set models.m:2:3\n", "--> --set title:1:213\n"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    /// The name of a file, or of an override that somebody else's manifest has.
+    #[test]
+    fn a_place_does_not_steer_the_terminal() {
+        let mut sources = Sources::new("a\u{1b}[8m\u{202e}.yaml", "b");
+        let file = Diagnostic::new(Span { source: 0, start: 0, end: 1 }, "in the file");
+        let text = format!("--set a\u{1b}[8m={}x", " ".repeat(200));
+        let source = sources.add_override(text.clone());
+        let far = Diagnostic::new(Span { source, start: text.len() - 1, end: text.len() }, "far right");
+        let text = render(vec![file, far], &sources, false);
+        assert!(text.contains("--> a␛[8m�.yaml:1:1") && text.contains("--> --set a␛[8m:1:"), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
     }
 
     #[test]

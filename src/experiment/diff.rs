@@ -21,6 +21,8 @@ pub struct Difference {
     pub programs: Option<(String, String)>,
     /// What was set differently, with the lines that set it.
     pub settings: Vec<Setting>,
+    /// Files that both experiments read and that held something else, by the names that these give them.
+    pub files: Vec<String>,
     /// Tables, in the order of the first run.
     pub tables: Vec<TableDifference>,
     /// Claims, in the order of the first run.
@@ -68,7 +70,7 @@ pub struct ClaimChange {
 impl Difference {
     /// Whether there is none. Another version of the program is none, as long as it yields the same.
     pub fn is_empty(&self) -> bool {
-        self.settings.is_empty() && self.tables.is_empty() && self.claims.is_empty()
+        self.settings.is_empty() && self.files.is_empty() && self.tables.is_empty() && self.claims.is_empty()
     }
 }
 
@@ -83,9 +85,16 @@ pub fn diff(left: &Path, right: &Path, tolerance: Tolerance) -> Result<Differenc
     Ok(Difference {
         programs: (programs.0 != programs.1).then_some(programs),
         settings: settings::settings((&a, left), (&b, right))?,
+        files: files(&a.manifest, &b.manifest),
         tables: tables(&a, &b, tolerance)?,
         claims: claims(&a.manifest, &b.manifest, tolerance),
     })
+}
+
+/// A file that only one of them reads is a setting.
+fn files(a: &Manifest, b: &Manifest) -> Vec<String> {
+    let differs = |(file, hash): &(&String, &String)| b.files.get(*file).is_some_and(|other| other != *hash);
+    a.files.iter().filter(differs).map(|(file, _)| file.clone()).collect()
 }
 
 fn tables(a: &Stored, b: &Stored, tolerance: Tolerance) -> Result<Vec<TableDifference>> {

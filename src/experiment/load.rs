@@ -195,7 +195,8 @@ impl Loader<'_> {
         let total = |cell: &super::plan::CellPlan| cell.table_bytes.saturating_add(cell.working_bytes);
         let program = program_bytes();
         let Some((index, cost)) = plan.cells.iter().enumerate().max_by_key(|(_, cell)| total(cell)) else { return };
-        if plan.peak_bytes.saturating_add(program) < limit {
+        // Without a limit nothing is too much, not even what cannot be counted.
+        if limit == usize::MAX || plan.peak_bytes.saturating_add(program) < limit {
             return;
         }
         // What the program itself takes is worth words only where it decides.

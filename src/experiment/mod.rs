@@ -32,7 +32,7 @@ mod yaml;
 
 pub use index::{Indexed, index, refresh_index, update_index};
 pub use load::{LoadOptions, load, load_str, load_with};
-pub use present::{draw_into, named, redraw};
+pub use present::{check_drawn_into, draw_into, named, redraw};
 pub use registries::Registries;
 pub use run::{Count, Finished, Progress, Reused, RunOptions, Silent, run};
 pub use up_to_date::up_to_date;

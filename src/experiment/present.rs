@@ -5,20 +5,22 @@ use crate::figure::{Drawing, FIGURES, Figure, Style};
 use crate::kind::Kind;
 use crate::query::{self, Tables};
 use crate::report::{Block, Report, number, render};
-use crate::store::{Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, Staging, Stored, is_results, parquet_table};
-use crate::{Error, Result};
+use crate::store::{
+    Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, PROGRAM, Staging, Stored, is_results, known_files, parquet_table,
+};
+use crate::{Error, Result, files};
 use indexmap::IndexSet;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// Derived tables with more rows are folded away in the report, as measured ones are.
 const LONGEST_SHOWN: usize = 16;
 
 /// Draws all figures and the report from what a run computed, its manifest and its tables, and writes them, with their hashes into
-/// the manifest. Nothing is computed but the queries of the figures. Answers with how many figures were not drawn, since they were in
-/// the cache.
+/// the manifest. Nothing is measured; only the queries of figures are run. Answers with how many figures were not drawn, since they
+/// were in the cache.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn; [`Error::Io`].
@@ -145,11 +147,9 @@ fn table_block<'a>(name: &'a str, caption: String, query: Option<&'a str>, table
 }
 
 fn provenance(manifest: &Manifest) -> Vec<(String, String)> {
-    let mut lines = vec![
-        ("Made by".to_string(), manifest.program.clone()),
-        ("Experiment".to_string(), manifest.file.clone()),
-        ("Seed".to_string(), manifest.seed.to_string()),
-    ];
+    let mut lines = vec![("Made by".to_string(), manifest.program.clone())];
+    lines.extend(manifest.drawn_by.iter().map(|program| ("Drawn by".to_string(), program.clone())));
+    lines.extend([("Experiment".to_string(), manifest.file.clone()), ("Seed".to_string(), manifest.seed.to_string())]);
     lines.extend(manifest.overrides.iter().map(|(path, value)| (format!("--set {path}"), value.to_string())));
     let names: IndexSet<&str> = manifest.models.iter().map(|record| record.model.as_str()).collect();
     for name in names {
@@ -196,7 +196,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Draws figures and report of a results folder again from its stored tables, computing nothing, and puts them in place.
+/// Draws figures and report of a results folder again from its stored tables, measuring nothing, and puts them in place. The
+/// manifest then says by which program, if it is another one than made the tables.
 ///
 /// # Errors
 /// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
@@ -207,6 +208,7 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     let staging = Staging::new(folder, &|| progress.waiting(folder))?;
     let stored = Stored::open(folder)?;
     let mut manifest = stored.manifest.clone();
+    manifest.drawn_by = (manifest.program != PROGRAM).then(|| PROGRAM.to_string());
     let source = stored.read("experiment.yaml")?;
     let tables = copied_tables(&stored, &staging)?;
     present(&mut manifest, &tables, &String::from_utf8_lossy(&source), (None, &staging), progress)?;
@@ -221,17 +223,49 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
-/// they are. Answers with the number of figures.
+/// Checks that figures may be drawn into a folder, which need not be there yet: they would be in the way of the next run among
+/// the results of one.
 ///
 /// # Errors
-/// Those of [`redraw`]; [`Error::File`] if results of a run lie at `target`, whose manifest would no longer be true.
-pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
-    let stored = Stored::open(folder)?;
+/// [`Error::File`] if results of a run lie there, or around it.
+pub fn check_drawn_into(target: &Path) -> Result<()> {
     if is_results(target) {
         let text = "holds results of a run, and other figures would make its manifest untrue; choose another folder";
         return Err(Error::file(target, text));
     }
+    // Other programs have manifests, too, and it is no harm to draw below one of those.
+    match resolved(target)?.ancestors().find(|folder| known_files(folder).is_some()) {
+        Some(results) => {
+            let what = "which holds results of a run: figures there would be in the way of the next one";
+            Err(Error::file(target, format!("lies in {}, {what}; choose another folder", results.display())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Where a path leads when the folders in it that are not there have been made.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    let mut resolved = PathBuf::new();
+    for component in std::path::absolute(path).map_err(Error::io(path))?.components() {
+        match component {
+            Component::ParentDir => _ = resolved.pop(),
+            other => resolved.push(other),
+        }
+        if let Ok(real) = fs::canonicalize(&resolved) {
+            resolved = real;
+        }
+    }
+    Ok(resolved)
+}
+
+/// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
+/// they are. Each file appears whole or not at all. Answers with the number of figures.
+///
+/// # Errors
+/// Those of [`redraw`] and [`check_drawn_into`].
+pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
+    let stored = Stored::open(folder)?;
+    check_drawn_into(target)?;
     let mut tables = Tables::new();
     for name in stored.manifest.tables.keys() {
         tables.insert(name.clone(), stored.table(name)?);
@@ -241,8 +275,7 @@ pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
     for (path, drawing, _) in &drawings {
         let name = path.trim_start_matches("figures/");
         for (end, bytes) in [("svg", drawing.svg.as_bytes()), ("png", &drawing.png)] {
-            let path = target.join(format!("{name}.{end}"));
-            fs::write(&path, bytes).map_err(Error::io(&path))?;
+            files::replace(&target.join(format!("{name}.{end}")), bytes)?;
         }
     }
     Ok(drawings.len())

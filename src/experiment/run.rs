@@ -5,7 +5,7 @@ use super::run_tables::RunTables;
 use super::{Instance, asking, measuring, up_to_date};
 use crate::Result;
 use crate::names::counted;
-use crate::store::{Cache, Manifest, ModelRecord, Staging};
+use crate::store::{Cache, Manifest, ModelRecord, PROGRAM, Staging};
 use serde::Serialize;
 use serde_json::json;
 use std::fmt;
@@ -156,13 +156,15 @@ pub fn run(experiment: &Experiment, out: &Path, options: &RunOptions) -> Result<
     let cells = asking::derive(experiment, measured, (&mut tables, &staging), options, &mut reused)?;
 
     let mut manifest = Manifest {
-        program: format!("attn-circuits {}", env!("CARGO_PKG_VERSION")),
+        program: PROGRAM.to_string(),
+        drawn_by: None,
         git_revision: git_revision(experiment.base()),
         file: experiment.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         title: experiment.title.clone(),
         about: experiment.about.clone(),
         seed: experiment.seed,
         overrides: experiment.overrides.iter().cloned().collect(),
+        files: experiment.digests.iter().map(|(file, hash)| (file.to_string_lossy().into_owned(), hash.clone())).collect(),
         models: experiment.instances().map(|instance| instance.record(experiment.seed)).collect(),
         parameters: experiment.resolved.clone(),
         cells,

@@ -133,7 +133,9 @@ fn stored_experiment(stored: &Stored, folder: &Path, options: &VerifyOptions, no
         }
         return load_str(&source, &file, &overrides, &options.load);
     }
-    load_str(&source, &stored.folder.join(name), &overrides, &options.load).map_err(|error| {
+    // Without colours: what is found becomes a part of another message.
+    let load = LoadOptions { colour: false, ..options.load };
+    load_str(&source, &stored.folder.join(name), &overrides, &load).map_err(|error| {
         let places: Vec<_> = looked.iter().map(|place| place.display().to_string()).collect();
         let text = format!(
             "its experiment file `{}` was not found (looked in {}), and the paths in it are relative to its folder: name the file \
@@ -172,10 +174,13 @@ struct Comparing<'a> {
 impl Comparing<'_> {
     fn all(&self, found: &mut Verification) -> Result<()> {
         let (before, now) = (&self.stored.manifest, &self.again.manifest);
-        if before.program != now.program {
-            found.notes.push(format!("made by {}, verified by {}", before.program, now.program));
+        if before.program != now.program || before.drawn_by.is_some() {
+            let drawn = before.drawn_by.iter().map(|program| format!(", drawn by {program}")).collect::<String>();
+            found.notes.push(format!("made by {}{drawn}, verified by {}", before.program, now.program));
         }
         self.what_was_run(found);
+        // What makes tables differ stands before them.
+        self.files_read(found);
         self.unknown_files(found)?;
         for name in before.tables.keys().chain(now.tables.keys().filter(|name| !before.tables.contains_key(*name))) {
             match (before.tables.contains_key(name), now.tables.contains_key(name)) {
@@ -216,6 +221,26 @@ impl Comparing<'_> {
                 format!("manifest.json does not say what experiment.yaml says, in {}", counted(count, "place")),
                 details,
             );
+        }
+    }
+
+    fn files_read(&self, found: &mut Verification) {
+        let (before, now) = (&self.stored.manifest.files, &self.again.manifest.files);
+        // Versions that did not write them down say nothing about them.
+        if before.is_empty() {
+            return;
+        }
+        for file in now.keys().chain(before.keys().filter(|file| !now.contains_key(*file))) {
+            let name = shorten(file);
+            match (before.get(file), now.get(file)) {
+                (Some(then), Some(hash)) if then == hash => {}
+                (Some(then), Some(hash)) => {
+                    let details = vec![format!("BLAKE3 {then:.64} stored, {hash} now")];
+                    found.fault(format!("{name} is another file now than the one that was read"), details);
+                }
+                (None, _) => found.fault(format!("{name} is not in manifest.json, but the experiment reads it"), vec![]),
+                (_, None) => found.fault(format!("{name} is in manifest.json, but the experiment does not read it"), vec![]),
+            }
         }
     }
 

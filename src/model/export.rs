@@ -1,19 +1,19 @@
 //! Models into files, in TransformerLens' names and shapes.
 
+use super::build::weight_bytes;
 use super::{BlockWeights, LayerNorm, ModelConfig, Normalization, Positions, Transformer, Weights};
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use ndarray::{Array, Dimension};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
-use std::io::Write;
 use std::path::Path;
 
 /// Writes `weights.safetensors` and `config.json` into `folder`, which is made if need be.
 ///
 /// Importing them gives the same model, and TransformerLens reads these names and settings. It has no name for a model without
-/// positions, which is therefore written as one whose rotary positions turn no dimension. The bytes depend on the model alone. Each file is
-/// renamed into place when it is complete.
+/// positions, which is therefore written as one whose rotary positions turn no dimension. The bytes depend on the model alone. Each
+/// file appears whole or not at all.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder or a file cannot be written.
@@ -29,28 +29,17 @@ pub fn export(model: &Transformer, folder: &Path) -> Result<()> {
         .collect::<Result<Vec<_>, _>>()
         .and_then(|views| safetensors::serialize(views, None))
         .map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
-    replace(&path, &bytes)?;
+    files::replace(&path, &bytes)?;
     let path = folder.join("config.json");
     let mut text = serde_json::to_string_pretty(&config(model.config()))
         .map_err(|error| Error::file(&path, format!("cannot be written: {error}")))?;
     text.push('\n');
-    replace(&path, text.as_bytes())
+    files::replace(&path, text.as_bytes())
 }
 
-/// Writes a file beside and renames it, so that a reader never sees half of it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A temporary file is private unless told otherwise; this is what any new file gets, less the umask.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(Error::io(folder))?;
-    file.write_all(bytes).map_err(Error::io(path))?;
-    file.persist(path).map_err(|error| Error::io(path)(error.error))?;
-    Ok(())
+/// Bytes that [`export`] takes with the model itself: that, its tensors in the order of the file, and the file.
+pub fn export_bytes(config: &ModelConfig) -> usize {
+    weight_bytes::<f32>(config).saturating_mul(3)
 }
 
 fn config(config: &ModelConfig) -> Value {

@@ -1,3 +1,4 @@
+use crate::files::beside;
 use crate::{Error, Result};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -48,6 +49,14 @@ impl Lock {
             }
         }
     }
+
+    /// The right, if it can be had at once.
+    pub fn try_acquire(target: &Path) -> Option<Self> {
+        let path = beside(target, "lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).ok()?;
+        file.try_lock().ok()?;
+        is_at(&file, &path).then(|| Self { path, _file: file })
+    }
 }
 
 impl Drop for Lock {
@@ -55,15 +64,6 @@ impl Drop for Lock {
         // While it is still locked, so that nobody can be waiting for a file that somebody else makes anew.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-/// `.NAME.END` beside `target`.
-pub(super) fn beside(target: &Path, end: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(".");
-    name.push(end);
-    target.with_file_name(name)
 }
 
 /// Whether an open file is the one that now has this name.
@@ -85,6 +85,18 @@ fn is_at(_: &File, path: &Path) -> bool {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    #[test]
+    fn nobody_waits_who_only_tries() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("run");
+        let held = Lock::acquire(&target, &|| ()).unwrap();
+        assert!(Lock::try_acquire(&target).is_none());
+        drop(held);
+        drop(Lock::try_acquire(&target).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(Lock::try_acquire(&folder.path().join("nowhere/run")).is_none());
+    }
 
     #[test]
     fn one_at_a_time_and_nothing_is_left() {

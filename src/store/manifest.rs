@@ -8,11 +8,17 @@ use std::path::Path;
 /// Larger manifests are not those of any run: each of the most models that an experiment can have takes some hundred bytes.
 pub(super) const LARGEST: u64 = 1 << 30;
 
+/// This program and its version, as manifests name it.
+pub const PROGRAM: &str = concat!("attn-circuits ", env!("CARGO_PKG_VERSION"));
+
 /// `manifest.json`: what made the results, and what they are. With the tables, all that drawing figures and report takes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
-    /// `attn-circuits` and its version.
+    /// `attn-circuits` and its version: what made the tables.
     pub program: String,
+    /// The same of what has drawn figures and report again, if that was another version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn_by: Option<String>,
     /// Git revision of the repository that the experiment file lies in, if it lies in one.
     pub git_revision: Option<String>,
     /// Name of the experiment file.
@@ -25,6 +31,9 @@ pub struct Manifest {
     pub seed: u64,
     /// What `--set` changed.
     pub overrides: IndexMap<String, Value>,
+    /// The files that were read, by the names that the experiment gives them, with their BLAKE3 as hex digits.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<String, String>,
     /// The models, one entry for each that was built.
     pub models: Vec<ModelRecord>,
     /// The whole experiment as plain values, with the overrides.

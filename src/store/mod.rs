@@ -9,8 +9,8 @@ mod stored;
 mod tables;
 
 pub use cache::{Cache, Key};
-pub use manifest::{Artifact, CellRecord, ClaimRecord, FigureRecord, Manifest, ModelRecord, TableRecord};
+pub use manifest::{Artifact, CellRecord, ClaimRecord, FigureRecord, Manifest, ModelRecord, PROGRAM, TableRecord};
 pub use replaced::replace_file;
-pub use staging::{Staging, check_target, files_below, known_files};
+pub use staging::{Staging, check_target, clean_up, files_below, known_files};
 pub use stored::{Stored, is_results, results_in};
 pub use tables::{as_read, csv_table, decode_parquet, parquet_table, to_csv, to_parquet};

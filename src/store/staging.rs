@@ -1,7 +1,9 @@
-use super::lock::{Lock, beside};
+use super::lock::Lock;
 use super::manifest::LARGEST;
-use crate::{Error, Result, files};
+use crate::files::{self, PARTIAL, beside, folder_of, hidden};
+use crate::{Error, Result};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -103,17 +105,18 @@ impl Staging {
     /// # Errors
     /// Those of [`check_target`]; [`Error::Io`] if the folder cannot be written.
     pub fn new(target: &Path, waiting: &dyn Fn()) -> Result<Self> {
-        // A link to a folder elsewhere stays a link: what is exchanged is the folder.
-        let linked = target.is_symlink().then(|| fs::canonicalize(target).ok()).flatten();
-        let target = linked.as_deref().unwrap_or(target);
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let target = &*linked(target);
+        let parent = folder_of(target);
         let parents = Parents::make(parent)?;
         let lock = Lock::acquire(target, waiting)?;
         recover(target)?;
         check_target(target)?;
-        let prefix = beside(target, PARTIAL);
-        let prefix = prefix.file_name().unwrap_or_default();
-        let partial = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).map_err(Error::io(parent))?;
+        let prefix = hidden(target, PARTIAL);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        #[cfg(unix)]
+        builder.permissions(permissions_while_written(target));
+        let partial = builder.tempdir_in(parent).map_err(Error::io(parent))?;
         Ok(Self { partial, _lock: lock, parents, target: target.to_path_buf() })
     }
 
@@ -143,8 +146,11 @@ impl Staging {
         let partial = self.partial.path();
         // A run can take long: what somebody has put among the last results meanwhile must not go with them.
         check_target(target)?;
-        readable_by_others(partial)?;
         if target.exists() {
+            // Who may read and write there is for the user to say, and stays as it was.
+            #[cfg(unix)]
+            fs::set_permissions(partial, fs::metadata(target).map_err(Error::io(target))?.permissions())
+                .map_err(Error::io(target))?;
             // What is then at the temporary place are the old results; removing them is left to the temporary folder.
             swap(partial, target)?;
         } else {
@@ -155,8 +161,23 @@ impl Staging {
     }
 }
 
-/// How the names of folders go on that are not results yet, behind the name of what they will be.
-const PARTIAL: &str = "partial-";
+/// Takes away what processes that were killed have left beside results that stay as they are. As far as it can: where nothing can
+/// be written it stays, and while another process is at it that is left to this one.
+pub fn clean_up(target: &Path) {
+    let target = &*linked(target);
+    let left = [beside(target, "lock"), beside(target, OLD)].iter().any(|path| path.exists());
+    let left = left || files::partials(target).is_ok_and(|partials| !partials.is_empty());
+    if left && let Some(_lock) = Lock::try_acquire(target) {
+        let _ = recover(target);
+    }
+}
+
+/// A link to a folder elsewhere stays a link: what is written and exchanged is the folder.
+fn linked(target: &Path) -> Cow<'_, Path> {
+    let folder = target.is_symlink().then(|| fs::canonicalize(target).ok()).flatten();
+    folder.map_or(Cow::Borrowed(target), Cow::Owned)
+}
+
 /// How the name of the last results ends for the moment in which the new ones take their place, where that takes two steps.
 const OLD: &str = "replaced-results";
 
@@ -193,31 +214,21 @@ fn recover(target: &Path) -> Result<()> {
             false => fs::rename(&old, target).map_err(Error::io(target))?,
         }
     }
-    let prefix = beside(target, PARTIAL);
-    let (Some(folder), Some(prefix)) = (prefix.parent(), prefix.file_name()) else { return Ok(()) };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        let name = entry.file_name();
-        let rest = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes());
-        // As many letters and digits as the temporary folder's name has: those of another experiment have a point among them.
-        let ours = rest.is_some_and(|rest| rest.len() == 6 && rest.iter().all(u8::is_ascii_alphanumeric));
-        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+    for entry in files::partials(target).map_err(Error::io(folder_of(target)))? {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             fs::remove_dir_all(entry.path()).map_err(Error::io(entry.path()))?;
         }
     }
     Ok(())
 }
 
-/// Temporary folders are private; results are not.
-fn readable_by_others(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(Error::io(folder))?;
-    }
-    let _ = folder;
-    Ok(())
+/// What a folder that is to take the place of `target` is made with, less the umask: what any new folder gets, or no more than the
+/// last results allow, and enough to write into it.
+#[cfg(unix)]
+fn permissions_while_written(target: &Path) -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(target).map_or(0o777, |last| last.permissions().mode() & 0o777 | 0o700);
+    fs::Permissions::from_mode(mode)
 }
 
 /// Exchanges two folders: in one step where the system can, so that a reader never sees neither.
@@ -343,6 +354,26 @@ mod tests {
         assert_eq!(names(root.path()), left);
     }
 
+    #[test]
+    fn what_killed_runs_have_left_beside_results_that_stay_goes_as_well() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("run");
+        write_results(&target, "last");
+        let before = files_below(&target, "").unwrap();
+        let leave = || {
+            fs::create_dir_all(root.path().join(".run.partial-aB3xyz/tables")).unwrap();
+            fs::write(root.path().join(".run.lock"), "").unwrap();
+        };
+        leave();
+        clean_up(&target);
+        assert_eq!((names(root.path()), files_below(&target, "").unwrap()), (vec!["run".to_string()], before));
+        // What a process is at is not taken from under it.
+        let staging = Staging::new(&target, &|| {}).unwrap();
+        staging.write("tables/new.csv", b"1").unwrap();
+        clean_up(&target);
+        assert!(staging.partial.path().join("tables/new.csv").exists());
+    }
+
     /// Every moment at which a process can be killed while it exchanges the folders in steps.
     #[test]
     fn an_exchange_in_steps_can_be_interrupted() {
@@ -395,6 +426,27 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(names(&elsewhere.join("tables")), ["new.csv"]);
         assert_eq!(names(&root.path().join("disk")), ["run"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_are_those_of_the_last_results_or_of_any_new_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let [target, plain] = ["run", "plain"].map(|name| root.path().join(name));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        write_results(&target, "loss");
+        fs::create_dir(&plain).unwrap();
+        assert_eq!(mode(&target), mode(&plain));
+        for last in [0o700, 0o750, 0o777, 0o2775] {
+            fs::set_permissions(&target, fs::Permissions::from_mode(last)).unwrap();
+            let staging = Staging::new(&target, &|| {}).unwrap();
+            // Nobody can read in advance what will be hidden from them.
+            assert_eq!(mode(staging.partial.path()) & !last & 0o777, 0, "{last:o}");
+            drop(staging);
+            write_results(&target, "other");
+            assert_eq!(mode(&target), last, "{last:o}");
+        }
     }
 
     #[test]

@@ -249,3 +249,13 @@ pub fn assert_golden(name: &str, text: &str) {
 
 /// A small experiment in which everything occurs once: a model that is known, one that is drawn, a figure, two claims.
 pub const SMALL: &str = include_str!("small.yaml");
+
+/// [`SMALL`], but its input is a file.
+pub fn reading_tokens(file: &str) -> String {
+    let drawn = "{ kind: repeated_tokens, sequences: 4, period: 5, repeats: 3 }";
+    assert!(SMALL.contains(drawn));
+    SMALL.replace(drawn, &format!("{{ kind: tokens, file: {file} }}"))
+}
+
+/// What that file can hold.
+pub const TOKENS: &str = "[[0, 1, 2, 3, 1, 2, 3], [0, 4, 5, 6, 4, 5, 6]]";

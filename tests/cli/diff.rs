@@ -1,6 +1,6 @@
 //! `diff`: two runs side by side.
 
-use crate::desk::{Desk, SMALL, assert_golden, assert_same};
+use crate::desk::{Desk, SMALL, TOKENS, assert_golden, assert_same, reading_tokens};
 use std::fs;
 
 /// Two runs of one experiment: as it is, and with other values.
@@ -57,6 +57,23 @@ fn a_changed_file_is_shown_with_both_lines() {
     desk.run(["run", "small.yaml", "--out", "other", "--quiet"]).expect(1);
     let finished = desk.run(["diff", "small", "other/small"]).expect(1);
     assert_golden("diff_of_files.stdout", &finished.stdout);
+}
+
+/// The experiment says the same, and what it reads does not.
+#[test]
+fn a_file_that_holds_something_else_is_named() {
+    let desk = Desk::with("small.yaml", &reading_tokens("mine/tokens.json"));
+    for (out, tokens) in
+        [("results", TOKENS.to_string()), ("other", TOKENS.replace("3]", "4]")), ("third", format!("{TOKENS} "))]
+    {
+        desk.write("mine/tokens.json", tokens);
+        desk.run(["run", "small.yaml", "--out", out, "--quiet"]).expect(1);
+    }
+    let finished = desk.run(["diff", "small", "other/small"]).expect(1);
+    assert!(finished.stdout.contains("\n\nsettings\n  files: mine/tokens.json differs\n\ntables\n"), "{finished:#?}");
+    // Also where that changes nothing.
+    let finished = desk.run(["diff", "small", "third/small"]).expect(1);
+    assert!(finished.stdout.ends_with("\n\nsettings\n  files: mine/tokens.json differs\n"), "{finished:#?}");
 }
 
 #[test]

@@ -71,13 +71,21 @@ fn a_run_that_is_killed_leaves_the_last_results_or_the_new_ones() {
         } else {
             sleep(whole_run.mul_f64(moment()));
         }
-        let in_time = child.try_wait().expect("a process of ours").is_none();
+        let ended = child.try_wait().expect("a process of ours");
+        let in_time = ended.is_none();
         died += usize::from(in_time);
         // As fast as the machine is just now.
         lasts[kind] = whole_run.mul_f64(if in_time { 1.01 } else { 0.95 });
         child.kill().expect("a process of ours");
         child.wait().expect("a process of ours");
 
+        // A run that came to its end did all that it does: it says that a claim fails, and takes away what others have left.
+        if let Some(status) = ended {
+            assert_eq!((status.code(), beside(&desk)), (Some(1), vec!["index.html".to_string(), "small".to_string()]));
+        }
+        // There has been one since the first run.
+        let page = desk.read("results/index.html");
+        assert!(page.trim_end().ends_with("</html>"), "round {round}: half a page of {} bytes", page.len());
         let tree = desk.tree("results/small").reproducible();
         let now = wholes.iter().position(|whole| *whole == tree);
         let now = now.unwrap_or_else(|| panic!("round {round}: neither the last results nor the new ones: {:?}", tree.names()));
@@ -123,6 +131,20 @@ fn a_second_run_waits_for_the_first_and_says_so() {
     assert_eq!(beside(&desk), ["index.html", "small"]);
 }
 
+/// Also if there is nothing else to do.
+#[test]
+fn what_killed_runs_have_left_goes_with_the_next_run() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let before = desk.tree("results");
+    for path in ["results/.small.partial-aB3xyz/tables/loss.csv", "results/.index.html.partial-aB3xyz", "results/.small.lock"] {
+        desk.write(path, "half");
+    }
+    let finished = desk.run(["run", "small.yaml"]).expect(1);
+    assert!(finished.stderr.contains("up to date"), "{finished:#?}");
+    assert_same(&before, &desk.tree("results"));
+}
+
 #[test]
 fn runs_at_the_same_time_are_all_whole() {
     let [whole, _] = wholes();
@@ -163,31 +185,51 @@ fn without_room_the_last_results_stay() {
     assert_same(&fresh.tree("results/small").reproducible(), &desk.tree("results/small").reproducible());
 }
 
-/// As a user who may read the results but not write there.
+/// Runs the program as a user who may read results and cache but write neither.
+#[cfg(unix)]
+fn run_as_reader(desk: &Desk, arguments: &[&str]) -> crate::desk::Finished {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let mode = |path: &std::path::Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let results = desk.path("results");
+    mode(&desk.path(""), 0o755);
+    mode(&results, 0o555);
+    mode(desk.cache(), 0o755);
+    Tree::of(desk.cache()).names().into_iter().for_each(|name| mode(&desk.cache().join(name), 0o644));
+    let mut command = desk.command();
+    // The superuser may write everywhere, so it has to be somebody else; and that one may not see where the program lies.
+    if fs::metadata(&results).unwrap().uid() == 0 {
+        let copy = desk.path("program");
+        fs::copy(env!("CARGO_BIN_EXE_attn-circuits"), &copy).unwrap();
+        command = desk.command_of(copy.to_str().unwrap());
+        command.uid(65534).gid(65534);
+    }
+    let finished = desk.run_command(&mut command, arguments);
+    mode(&results, 0o755);
+    finished
+}
+
 #[cfg(unix)]
 #[test]
 fn a_folder_that_is_read_only_is_named_and_stays() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::os::unix::process::CommandExt;
     let desk = Desk::with("small.yaml", SMALL);
     desk.run(["run", "small.yaml"]).expect(1);
     let before = desk.tree("results");
-    let mode = |path: &str, mode: u32| fs::set_permissions(desk.path(path), fs::Permissions::from_mode(mode)).unwrap();
-    mode("", 0o755);
-    mode("results", 0o555);
-    let mut command = desk.command();
-    // The superuser may write everywhere, so it has to be somebody else; and that one may not see where the program lies.
-    if fs::metadata(desk.path("results")).unwrap().uid() == 0 {
-        let copy = desk.path("program");
-        fs::copy(env!("CARGO_BIN_EXE_attn-circuits"), &copy).unwrap();
-        command = std::process::Command::new(copy);
-        command.current_dir(desk.path("")).uid(65534).gid(65534);
-    }
-    command.args(["run", "small.yaml", "--force", "--quiet", "--cache", "/nowhere"]);
-    let output = command.output().expect("the program starts");
-    mode("results", 0o755);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(message.starts_with("error: results/") && message.contains("ermission denied"), "{message}");
+    let finished = run_as_reader(&desk, &["run", "small.yaml", "--force", "--quiet", "--cache", "/nowhere"]);
+    let finished = finished.expect_error(3, &["ermission denied"]);
+    assert!(finished.stderr.starts_with("error: results/"), "{finished:#?}");
+    assert_same(&before, &desk.tree("results"));
+}
+
+/// Nothing has to be written there, not even to find that out.
+#[cfg(unix)]
+#[test]
+fn results_that_are_up_to_date_may_be_read_only() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml"]).expect(1);
+    let before = desk.tree("results");
+    let finished = run_as_reader(&desk, &["run", "small.yaml"]).expect(1);
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished:#?}");
+    assert!(finished.stderr.starts_with("small.yaml: up to date"), "{finished:#?}");
     assert_same(&before, &desk.tree("results"));
 }

@@ -1,6 +1,6 @@
 //! What `run` writes.
 
-use crate::desk::{Desk, SMALL, Tree, assert_golden, assert_same, repository};
+use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, reading_tokens, repository};
 use attn_circuits::store::parquet_table;
 use serde_json::Value;
 use std::fs;
@@ -246,6 +246,26 @@ fn a_quiet_run_says_only_which_claims_fail() {
     assert!(!finished.stdout.contains("holds"), "{finished:#?}");
 }
 
+/// Who keeps new files from others keeps results from them, and who has closed a results folder finds it closed.
+#[cfg(unix)]
+#[test]
+fn results_have_the_permissions_of_any_new_folder_or_those_of_the_last_ones() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::with("small.yaml", SMALL);
+    let mode = |path: &str| fs::metadata(desk.path(path)).unwrap().permissions().mode() & 0o777;
+    let run = |umask: &str| {
+        let program = env!("CARGO_BIN_EXE_attn-circuits");
+        let script = format!("umask {umask}; exec '{program}' run small.yaml --force --quiet");
+        desk.run_command::<&str>(desk.command_of("sh").args(["-c", &script]), &[]).expect(1);
+    };
+    run("027");
+    assert_eq!(["results", "results/small", "results/small/tables"].map(mode), [0o750; 3]);
+    assert_eq!(["results/index.html", "results/small/report.html"].map(mode), [0o640; 2]);
+    fs::set_permissions(desk.path("results/small"), fs::Permissions::from_mode(0o700)).unwrap();
+    run("022");
+    assert_eq!(mode("results/small"), 0o700);
+}
+
 #[test]
 fn several_experiments_have_a_folder_each() {
     let desk = Desk::with("a.yaml", SMALL);
@@ -254,6 +274,19 @@ fn several_experiments_have_a_folder_each() {
     let [a, b] = ["results/a", "results/b"].map(|folder| desk.tree(folder));
     assert_eq!(a.names(), b.names());
     assert_ne!(a.0["tables/head_scores.csv"], b.0["tables/head_scores.csv"], "another seed");
+}
+
+#[test]
+fn a_run_that_fails_does_not_keep_the_others_from_it() {
+    let text = SMALL.replace("GROUP BY model, layer, head", "GROUP BY model, layer, head, replicate");
+    let desk = Desk::with("a.yaml", &text);
+    desk.write("b.yaml", SMALL);
+    let finished = desk.run(["run", "a.yaml", "b.yaml", "--quiet"]).expect(2);
+    assert!(finished.stderr.starts_with("error: a.yaml: figure 1 (matching) cannot be drawn: "), "{finished:#?}");
+    assert!(finished.stdout.starts_with("✗ FAILS  Random models"), "{finished:#?}");
+    assert_eq!(fs::read_dir(desk.path("results")).unwrap().count(), 2);
+    assert!(desk.path("results/b/report.html").exists());
+    assert!(desk.read("results/index.html").contains("b/report.html"));
 }
 
 #[test]
@@ -278,6 +311,13 @@ fn the_manifest_says_what_made_the_results() {
     assert!(streams[0] != streams[1] && streams[1] != streams[2], "{streams:?}");
     assert_eq!(manifest["cells"][6]["holds"], true);
     assert_eq!(manifest["cells"][7]["holds"], false);
+    assert_eq!(manifest.get("files"), None, "nothing is read but the experiment itself");
+    // What is read is written down as the experiment names it.
+    desk.write("mine/tokens.json", TOKENS);
+    desk.write("small.yaml", reading_tokens("mine/tokens.json"));
+    desk.run(["run", "small.yaml"]).expect(1);
+    let manifest: Value = serde_json::from_str(&desk.read("results/small/manifest.json")).unwrap();
+    assert_eq!(manifest["files"], serde_json::json!({ "mine/tokens.json": hash(TOKENS.as_bytes()) }));
 }
 
 #[test]

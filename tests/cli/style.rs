@@ -94,6 +94,51 @@ fn figures_have_the_width_and_the_scale_that_are_asked_for() {
 }
 
 #[test]
+fn figures_do_not_get_among_results() {
+    let desk = after_a_run();
+    let before = desk.tree("");
+    for out in ["results", "results/small", "results/small/figures", "results/small/new/one", "new/../results/small"] {
+        desk.run(["figures", "small", "--out", out]).expect_error(2, &["holds results of a run", "choose another folder"]);
+        assert_same(&before, &desk.tree(""));
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(desk.path("results/small/figures"), desk.path("link")).unwrap();
+        desk.run(["figures", "small", "--out", "link"]).expect_error(2, &["link/small: lies in ", "holds results of a run"]);
+    }
+    desk.run(["verify", "--quiet"]).expect(0);
+    // A manifest of something else is in nobody's way.
+    desk.write("web/manifest.json", "{ \"name\": \"a web page\" }");
+    desk.run(["figures", "small", "--out", "web/figures"]).expect(0);
+}
+
+#[test]
+fn two_that_would_be_drawn_into_one_folder_are_refused() {
+    let desk = after_a_run();
+    desk.run(["run", "small.yaml", "--out", "other", "--quiet"]).expect(1);
+    desk.run(["figures", "results/small", "other/small", "--out", "paper"])
+        .expect_error(2, &["other/small: would be drawn into the same folder as results/small"]);
+    assert!(!desk.path("paper").exists());
+    // Two names of the same results.
+    let finished = desk.run(["figures", "results/small", "./results/small", "--out", "paper"]).expect(0);
+    assert_eq!(finished.stdout, "1 figure: paper/small\n");
+}
+
+/// A limit on the size of files stands for a disk without room, and for a process that is killed: writing stops in the middle.
+#[cfg(unix)]
+#[test]
+fn the_last_figures_stay_until_the_new_ones_are_there() {
+    let desk = after_a_run();
+    desk.run(["figures", "small", "--out", "paper"]).expect(0);
+    let before = desk.tree("paper");
+    let program = env!("CARGO_BIN_EXE_attn-circuits");
+    let script = format!("trap '' XFSZ; ulimit -f 1; exec '{program}' figures small --out paper --width 300");
+    let finished = desk.run_command::<&str>(desk.command_of("sh").args(["-c", &script]), &[]);
+    finished.expect_error(3, &["error: paper/small/01-matching.svg: "]);
+    assert_same(&before, &desk.tree("paper"));
+}
+
+#[test]
 fn the_figures_of_the_results_are_not_changed_in_passing() {
     let desk = after_a_run();
     let before = desk.tree("results");

@@ -1,6 +1,6 @@
 //! `verify`: run again elsewhere, and compared.
 
-use crate::desk::{Desk, SMALL, Tree, assert_golden, assert_same};
+use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, reading_tokens};
 use attn_circuits::store::{parquet_table, to_csv, to_parquet};
 use polars::prelude::{DataFrame, Float64Chunked, IntoColumn, NamedFrom, Series};
 use serde_json::Value;
@@ -81,6 +81,14 @@ fn what_a_run_wrote_is_verified_to_the_byte() {
     assert_eq!(verify(&desk, &["--quiet"], 0), "");
     let finished = desk.run(["verify"]).expect(0);
     assert_eq!(finished.stderr, "results/small: measuring (9)\nresults/small: asking (3)\nresults/small: drawing (1)\n");
+}
+
+#[test]
+fn the_limit_of_the_memory_that_an_error_names_can_be_set() {
+    let desk = after_a_run();
+    let parts = ["the memory limit is 40.0 KiB", "`--memory-limit` sets the limit"];
+    desk.run(["verify", "--memory-limit", "40k"]).expect_error(2, &parts);
+    assert_eq!(verify(&desk, &["--memory-limit", "4GiB"], 0), SAME);
 }
 
 #[test]
@@ -314,12 +322,9 @@ fn overrides_of_the_run_are_applied_again() {
 
 #[test]
 fn files_that_the_experiment_names_are_found_from_its_own_folder() {
-    let text =
-        SMALL.replace("{ kind: repeated_tokens, sequences: 4, period: 5, repeats: 3 }", "{ kind: tokens, file: tokens.json }");
-    let tokens = "[[0, 1, 2, 3, 1, 2, 3], [0, 4, 5, 6, 4, 5, 6]]";
     // In the folder `experiments`, as here.
-    let desk = Desk::with("experiments/small.yaml", &text);
-    desk.write("experiments/tokens.json", tokens);
+    let desk = Desk::with("experiments/small.yaml", &reading_tokens("tokens.json"));
+    desk.write("experiments/tokens.json", TOKENS);
     desk.run(["run", "experiments/small.yaml", "--quiet"]).expect(1);
     let said = verify(&desk, &[], 0);
     assert_says(&said, &["the same to the byte"]);
@@ -332,6 +337,36 @@ fn files_that_the_experiment_names_are_found_from_its_own_folder() {
     let desk = after_a_run();
     fs::remove_file(desk.path("small.yaml")).unwrap();
     assert_eq!(verify(&desk, &[], 0), SAME);
+}
+
+/// The reason stands before what comes of it.
+#[test]
+fn a_file_that_is_another_one_now_is_named_first() {
+    let desk = Desk::with("small.yaml", &reading_tokens("tokens.json"));
+    desk.write("tokens.json", TOKENS);
+    desk.run(["run", "small.yaml", "--quiet"]).expect(1);
+    let same = verify(&desk, &[], 0);
+    desk.write("tokens.json", TOKENS.replace("3]", "4]"));
+    let said = verify(&desk, &[], 1);
+    assert!(said.starts_with("results/small: DIFFERS\n"), "{said}");
+    let (file, table) =
+        (said.find("\n  tokens.json is another file now than the one that was read\n"), said.find("\n  tables/"));
+    assert!(file.is_some() && file < table, "{said}");
+    assert_says(&said, &[&format!("    BLAKE3 {} stored, ", hash(TOKENS.as_bytes()).as_str().unwrap())]);
+    // What changes no table is another file all the same.
+    desk.write("tokens.json", format!("{TOKENS} "));
+    let said = verify(&desk, &[], 1);
+    assert_says(&said, &["  tokens.json is another file now"]);
+    assert!(!said.contains("tables/"), "{said}");
+    // A file more, and a file less, than the experiment reads.
+    desk.write("tokens.json", TOKENS);
+    edit_manifest(&desk, |manifest| manifest["files"]["more.json"] = hash(b""));
+    assert_says(&verify(&desk, &[], 1), &["more.json is in manifest.json, but the experiment does not read it"]);
+    edit_manifest(&desk, |manifest| drop(manifest["files"].as_object_mut().unwrap().remove("tokens.json")));
+    assert_says(&verify(&desk, &[], 1), &["tokens.json is not in manifest.json, but the experiment reads it"]);
+    // Manifests of before have none.
+    edit_manifest(&desk, |manifest| drop(manifest.as_object_mut().unwrap().remove("files")));
+    assert_eq!(verify(&desk, &[], 0), same);
 }
 
 #[test]
