@@ -1,4 +1,7 @@
 //! What the program is made of, as one number: results in the cache are those of exactly this program.
+//!
+//! It is what can be known here: that other versions of dependencies than those of the lock file were chosen, or settings of the
+//! build overridden, or that the library is a part of another program, shows in the executable, which counts as well (`store::Key`).
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
@@ -7,7 +10,7 @@ use std::process::Command;
 use std::{env, fs};
 
 /// What of the package ends in the program. The lock file stands for the dependencies.
-const MADE_OF: [&str; 4] = ["src", "assets", "Cargo.toml", "Cargo.lock"];
+const MADE_OF: [&str; 5] = ["src", "assets", "Cargo.toml", "Cargo.lock", "build.rs"];
 
 /// How it was compiled.
 const COMPILED_WITH: [&str; 5] = ["TARGET", "PROFILE", "OPT_LEVEL", "CARGO_ENCODED_RUSTFLAGS", "CARGO_CFG_TARGET_FEATURE"];

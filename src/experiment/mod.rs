@@ -90,6 +90,14 @@ impl Experiment {
         self.models.iter().flat_map(|(name, model)| model.instances(name))
     }
 
+    /// Every figure of the experiment, in order.
+    pub fn figures(&self) -> impl Iterator<Item = &dyn Figure> {
+        self.cells.iter().filter_map(|cell| match cell {
+            Cell::Figure(cell) => Some(cell.figure.as_ref()),
+            _ => None,
+        })
+    }
+
     /// The stream of an input's random draws.
     fn input_stream(&self, name: &str) -> Stream {
         Stream::new(self.seed).child("inputs").child(name)

@@ -20,18 +20,19 @@ const LONGEST_SHOWN: usize = 16;
 
 /// Draws all figures and the report from what a run computed, its manifest and its tables, and writes them, with their hashes into
 /// the manifest. Nothing is measured; only the queries of figures are run. Answers with how many figures were not drawn, since they
-/// were in the cache.
+/// were in the cache. `own` are the figures of the experiment, of whatever kinds; where there are none, the manifest says them.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the figure's number and name if its data cannot be drawn; [`Error::Io`].
 pub(super) fn present(
     manifest: &mut Manifest,
+    own: Option<&[&dyn Figure]>,
     tables: &Tables,
     source: &str,
     (cache, staging): (Option<&Cache>, &Staging),
     progress: &dyn Progress,
 ) -> Result<Count> {
-    let drawn = drawings(manifest, tables, &Style::default(), cache, progress)?;
+    let drawn = drawings((manifest, own), tables, &Style::default(), cache, progress)?;
     let mut reused = Count::default();
     drawn.iter().for_each(|(_, _, was_there)| reused.add(*was_there));
     let drawings: Vec<_> = drawn.into_iter().map(|(path, drawing, _)| (path, drawing)).collect();
@@ -57,7 +58,7 @@ fn kept_drawing(cache: &Cache, key: &Key) -> Option<Drawing> {
 
 /// All figures, each with its path without the ending, and whether it was in the cache.
 fn drawings(
-    manifest: &Manifest,
+    (manifest, own): (&Manifest, Option<&[&dyn Figure]>),
     tables: &Tables,
     style: &Style,
     cache: Option<&Cache>,
@@ -72,7 +73,7 @@ fn drawings(
             let number = index + 1;
             let parameters = style.sized(parameters.clone());
             let mut reused = false;
-            let drawing = parsed(kind, &parameters).and_then(|figure| {
+            let mut draw = |figure: &dyn Figure| -> Result<Drawing> {
                 let key = parameters_key(Key::new("figure").text(kind).text(title), &parameters, &(&figure, style));
                 let key = key_of_tables(key, of, manifest.tables.iter());
                 if let Some(kept) = cache.and_then(|cache| kept_drawing(cache, &key)) {
@@ -84,7 +85,11 @@ fn drawings(
                     cache.put(&key, &[drawing.svg.as_bytes(), &drawing.png]);
                 }
                 Ok(drawing)
-            });
+            };
+            let drawing = match own.and_then(|own| own.get(index)) {
+                Some(figure) => draw(*figure),
+                None => parsed(kind, &parameters).and_then(|figure| draw(figure.as_ref())),
+            };
             let drawing = drawing.map_err(|error| {
                 let reason = match error {
                     Error::Figure(reason) => reason,
@@ -211,7 +216,7 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     manifest.drawn_by = (manifest.program != PROGRAM).then(|| PROGRAM.to_string());
     let source = stored.read("experiment.yaml")?;
     let tables = copied_tables(&stored, &staging)?;
-    present(&mut manifest, &tables, &String::from_utf8_lossy(&source), (None, &staging), progress)?;
+    present(&mut manifest, None, &tables, &String::from_utf8_lossy(&source), (None, &staging), progress)?;
     staging.write("experiment.yaml", &source)?;
     // Results that were kept without it, in a repository say, are drawn all the same.
     if stored.folder.join("run.json").exists() {
@@ -270,7 +275,7 @@ pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
     for name in stored.manifest.tables.keys() {
         tables.insert(name.clone(), stored.table(name)?);
     }
-    let drawings = drawings(&stored.manifest, &tables, style, None, &Silent)?;
+    let drawings = drawings((&stored.manifest, None), &tables, style, None, &Silent)?;
     fs::create_dir_all(target).map_err(Error::io(target))?;
     for (path, drawing, _) in &drawings {
         let name = path.trim_start_matches("figures/");

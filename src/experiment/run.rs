@@ -4,6 +4,7 @@ use super::present::present;
 use super::run_tables::RunTables;
 use super::{Instance, asking, measuring, up_to_date};
 use crate::Result;
+use crate::figure::Figure;
 use crate::names::counted;
 use crate::store::{Cache, Manifest, ModelRecord, PROGRAM, Staging};
 use serde::Serialize;
@@ -47,8 +48,10 @@ impl Progress for Silent {
 pub struct RunOptions<'a> {
     /// What earlier runs have computed, and where what this one computes is kept. Without it everything is computed.
     ///
-    /// It knows this crate's sources, not those of another crate that adds kinds of model, input, measure or figure: such a crate
-    /// needs a folder of its own for the cache, and another one when the kinds change.
+    /// Only the program that put something there finds it again: the same executable, by its length and the time at which it was
+    /// written. So programs that add kinds of model, input, measure or figure can use one folder with others. A kind that comes from
+    /// outside the executable, from a library that is loaded when it runs, is not seen: such a program needs a folder of its own,
+    /// and another one when the kinds change.
     pub cache: Option<&'a Cache>,
     /// Hears how far the run is.
     pub progress: &'a dyn Progress,
@@ -171,7 +174,8 @@ pub fn run(experiment: &Experiment, out: &Path, options: &RunOptions) -> Result<
         tables: tables.records(),
         artifacts: Vec::new(),
     };
-    reused.figures = present(&mut manifest, &tables.all(), &experiment.source, (cache, &staging), progress)?;
+    let figures: Vec<&dyn Figure> = experiment.figures().collect();
+    reused.figures = present(&mut manifest, Some(&figures), &tables.all(), &experiment.source, (cache, &staging), progress)?;
     staging.write("experiment.yaml", experiment.source.as_bytes())?;
     let manifest_text = manifest.to_json();
     staging.write("manifest.json", manifest_text.as_bytes())?;
@@ -212,7 +216,7 @@ fn host() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{LoadOptions, Registries, load_str, testing};
+    use crate::experiment::{LoadOptions, Registries, load_str, redraw, testing};
     use crate::input::InputContext;
     use crate::input::{INPUTS, Recipe};
     use crate::kind::Kind;
@@ -265,6 +269,27 @@ cells:
             }
         }
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn figures_of_other_crates_are_drawn() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{TEXT}  - {{ figure: dots, of: contrast, title: Positions, x: position }}\n");
+        let registries = Registries { models: MODELS, inputs: INPUTS, ..testing::registries() };
+        let options = LoadOptions { registries, memory_limit: None, colour: false };
+        let experiment = load_str(&text, &folder.path().join("x.yaml"), &[], &options).unwrap();
+        let cache = Cache::new(folder.path().join("cache"), 1 << 30);
+        let options = RunOptions { cache: Some(&cache), ..RunOptions::default() };
+        for reused in [0, 1] {
+            let finished = run(&experiment, folder.path(), &options).unwrap();
+            let drawn = |name: &str| std::fs::read_to_string(finished.folder.join(name)).unwrap();
+            assert_eq!(drawn("figures/01-contrast.svg"), "<svg width=\"9\"><title>Positions: position by 18</title></svg>");
+            assert_eq!(drawn("figures/01-contrast.png"), "dots");
+            assert_eq!(finished.reused.figures, Count { reused, all: 1 });
+        }
+        // Drawing again knows the kinds of this crate only.
+        let error = redraw(&folder.path().join("x"), &Silent).unwrap_err().to_string();
+        assert!(error.contains("figure 1 (contrast) cannot be drawn: there is no figure `dots`"), "{error}");
     }
 
     /// A model that is read from a file, which is another one when it has been read.

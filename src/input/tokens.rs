@@ -7,7 +7,7 @@ use crate::tensor_file::TensorFile;
 use crate::{Error, Result, files};
 use ndarray::Array2;
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::TensorInfo;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -142,8 +142,8 @@ fn from_json(path: &Path) -> Result<Array2<u32>> {
 
 fn from_safetensors(path: &Path, name: Option<&str>) -> Result<Array2<u32>> {
     let file = TensorFile::open(path)?;
-    let tensors = file.tensors()?;
-    let mut names = tensors.names();
+    let tensors = file.header().tensors();
+    let mut names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     names.sort_unstable();
     let name = match (name, names.as_slice()) {
         (Some(name), _) => name,
@@ -154,8 +154,8 @@ fn from_safetensors(path: &Path, name: Option<&str>) -> Result<Array2<u32>> {
         }
     };
     let tensor =
-        tensors.tensor(name).map_err(|_| Error::file(path, format!("there is no tensor `{name}`, only {}", some(&names))))?;
-    let (sequences, length) = match *tensor.shape() {
+        tensors.get(name).ok_or_else(|| Error::file(path, format!("there is no tensor `{name}`, only {}", some(&names))))?;
+    let (sequences, length) = match tensor.shape[..] {
         [length] => (1, length),
         [sequences, length] => (sequences, length),
         ref other => {
@@ -167,35 +167,42 @@ fn from_safetensors(path: &Path, name: Option<&str>) -> Result<Array2<u32>> {
         let text = format!("`{name}` has {sequences} × {length} tokens, and {MOST_TOKENS} is the most: take a part of it");
         return Err(Error::file(path, text));
     }
-    let tokens = integers(&tensor)
-        .ok_or_else(|| Error::file(path, format!("`{name}` holds {:?}, but tokens are whole numbers", tensor.dtype())))?
-        .map_err(|(index, value)| misplaced(path, index / length.max(1), index % length.max(1), value))?;
+    let tokens = integers(&file, tensor, length)?
+        .ok_or_else(|| Error::file(path, format!("`{name}` holds {:?}, but tokens are whole numbers", tensor.dtype)))?;
     Array2::from_shape_vec((sequences, length), tokens).map_err(|error| Error::file(path, format!("`{name}`: {error}")))
 }
 
-/// Tokens, or the first number that is none, with its index.
-type Integers = Result<Vec<u32>, (usize, i128)>;
-
-/// Whole numbers of any type; `None` for what holds none.
-fn integers(tensor: &TensorView) -> Option<Integers> {
-    fn each<const N: usize, T: Into<i128>>(data: &[u8], convert: fn([u8; N]) -> T) -> Integers {
-        let token = |(index, &bytes): (usize, &[u8; N])| {
+/// The whole numbers of a tensor, of any type, in sequences of `length`; `None` for what holds none.
+///
+/// # Errors
+/// Those of [`TensorFile::read`]; [`Error::File`] with the place of the first that is no token.
+fn integers(file: &TensorFile, tensor: &TensorInfo, length: usize) -> Result<Option<Vec<u32>>> {
+    let length = length.max(1);
+    fn each<const N: usize, T: Into<i128>>(
+        file: &TensorFile,
+        tensor: &TensorInfo,
+        length: usize,
+        convert: fn([u8; N]) -> T,
+    ) -> Result<Option<Vec<u32>>> {
+        let mut tokens = Vec::with_capacity(tensor.shape.iter().product());
+        file.read(tensor, |index, bytes| {
             let value = convert(bytes).into();
-            u32::try_from(value).map_err(|_| (index, value))
-        };
-        data.as_chunks::<N>().0.iter().enumerate().map(token).collect()
+            let token = u32::try_from(value).map_err(|_| misplaced(file.path(), index / length, index % length, value))?;
+            tokens.push(token);
+            Ok(())
+        })?;
+        Ok(Some(tokens))
     }
-    let data = tensor.data();
-    match tensor.dtype() {
-        Dtype::U8 => Some(each(data, u8::from_le_bytes)),
-        Dtype::I8 => Some(each(data, i8::from_le_bytes)),
-        Dtype::U16 => Some(each(data, u16::from_le_bytes)),
-        Dtype::I16 => Some(each(data, i16::from_le_bytes)),
-        Dtype::U32 => Some(each(data, u32::from_le_bytes)),
-        Dtype::I32 => Some(each(data, i32::from_le_bytes)),
-        Dtype::U64 => Some(each(data, u64::from_le_bytes)),
-        Dtype::I64 => Some(each(data, i64::from_le_bytes)),
-        _ => None,
+    match tensor.dtype {
+        Dtype::U8 => each(file, tensor, length, u8::from_le_bytes),
+        Dtype::I8 => each(file, tensor, length, i8::from_le_bytes),
+        Dtype::U16 => each(file, tensor, length, u16::from_le_bytes),
+        Dtype::I16 => each(file, tensor, length, i16::from_le_bytes),
+        Dtype::U32 => each(file, tensor, length, u32::from_le_bytes),
+        Dtype::I32 => each(file, tensor, length, i32::from_le_bytes),
+        Dtype::U64 => each(file, tensor, length, u64::from_le_bytes),
+        Dtype::I64 => each(file, tensor, length, i64::from_le_bytes),
+        _ => Ok(None),
     }
 }
 
@@ -220,6 +227,7 @@ mod tests {
     use super::*;
     use crate::stream::Stream;
     use ndarray::array;
+    use safetensors::tensor::TensorView;
     use serde_json::json;
 
     fn tokens(value: Value) -> Tokens {

@@ -1,7 +1,10 @@
 //! Markdown to HTML that can do no harm: raw HTML comes out as text, links lead only where links may, images are not loaded.
 
 use pulldown_cmark::{Alignment, CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd, html};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// Bytes and tags of a first sentence at most: what is longer is none that anybody meant, and is cut.
+const LONGEST_SENTENCE: usize = 2000;
 
 /// A heading of the prose, for the table of contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +19,9 @@ pub(super) struct Heading {
 /// What the pieces of prose of one page share.
 #[derive(Debug, Default)]
 pub(super) struct Prose {
-    ids: BTreeSet<String>,
+    ids: HashSet<String>,
+    /// The number that the next id of the same words tries first: a page of equal headings must not try all from the start.
+    next: HashMap<String, usize>,
     /// Levels of the headings that are open, as written: the depth of this stack is the level on the page, so that none is
     /// skipped, however the author counts.
     open: Vec<HeadingLevel>,
@@ -28,13 +33,15 @@ impl Prose {
     /// An id that no other element of the page has, made from `text`.
     pub fn id(&mut self, text: &str) -> String {
         let base = slug(text);
-        let mut id = base.clone();
-        let mut n = 2;
-        while !self.ids.insert(id.clone()) {
-            id = format!("{base}-{n}");
-            n += 1;
+        let next = self.next.entry(base.clone()).or_insert(1);
+        loop {
+            let id = if *next == 1 { base.clone() } else { format!("{base}-{next}") };
+            *next += 1;
+            // Another text may be called like this one with its number.
+            if self.ids.insert(id.clone()) {
+                return id;
+            }
         }
-        id
     }
 
     /// Prose with headings, which get ids and are remembered.
@@ -88,7 +95,9 @@ impl Prose {
             let next = notes.len() + 1;
             format!("note-{piece}-{}", notes.entry(label.to_owned()).or_insert(next)).into()
         };
+        // For every link that is open, whether it is kept; and whether any is.
         let mut links: Vec<bool> = Vec::new();
+        let mut within = false;
         let mut head: Option<usize> = None;
         let mut alignments: Vec<Alignment> = Vec::new();
         let mut events = Vec::new();
@@ -100,14 +109,16 @@ impl Prose {
                 Event::End(TagEnd::HtmlBlock) => events.push(Event::End(TagEnd::Paragraph)),
                 // An image becomes a link: the page loads nothing.
                 Event::Start(Tag::Link { link_type, dest_url, title, id } | Tag::Image { link_type, dest_url, title, id }) => {
-                    let keep = !links.contains(&true) && (link_type == LinkType::Email || is_safe(&dest_url));
+                    let keep = !within && (link_type == LinkType::Email || is_safe(&dest_url));
                     links.push(keep);
                     if keep {
+                        within = true;
                         events.push(Event::Start(Tag::Link { link_type, dest_url, title, id }));
                     }
                 }
                 Event::End(TagEnd::Link | TagEnd::Image) => {
                     if links.pop() == Some(true) {
+                        within = false;
                         events.push(Event::End(TagEnd::Link));
                     }
                 }
@@ -160,15 +171,17 @@ pub(super) fn line(markdown: &str) -> String {
 /// letter or nothing follows. Empty if it does not start with a paragraph.
 pub(super) fn first_sentence(markdown: &str) -> String {
     let paragraph = Parser::new_ext(markdown, options()).skip_while(|event| *event != Event::Start(Tag::Paragraph)).skip(1);
-    let paragraph: Vec<_> = paragraph.take_while(|event| *event != Event::End(TagEnd::Paragraph)).collect();
-    let mut kept: Vec<Event> = Vec::new();
+    let paragraph = cut(paragraph.take_while(|event| *event != Event::End(TagEnd::Paragraph)));
     // A sentence can end with one event and the next begin with another.
-    let mut rest = paragraph.iter().map(|event| text(std::slice::from_ref(event))).collect::<Vec<_>>();
-    for (index, event) in paragraph.iter().enumerate() {
-        let own = std::mem::take(&mut rest[index]);
-        let behind: String = rest[index..].concat();
-        if let (Event::Text(words), Some(end)) = (event, sentence_end(&own, &behind)) {
-            kept.push(Event::Text(words[..end].to_owned().into()));
+    let words = text(&paragraph);
+    let mut kept: Vec<Event> = Vec::new();
+    let mut start = 0;
+    for event in paragraph {
+        let end = start + text(std::slice::from_ref(&event)).len();
+        if matches!(event, Event::Text(_))
+            && let Some(end) = sentence_end(&words, start, end)
+        {
+            kept.push(Event::Text(words[start..end].to_owned().into()));
             // What is open is closed, in order.
             let mut open = Vec::new();
             for event in &kept {
@@ -181,18 +194,49 @@ pub(super) fn first_sentence(markdown: &str) -> String {
             kept.extend(open.into_iter().rev().map(Event::End));
             break;
         }
-        kept.push(event.clone());
+        kept.push(event);
+        start = end;
     }
     inline(kept)
 }
 
-/// Where the first sentence of `text` ends, if it does, with `behind` following.
-fn sentence_end(text: &str, behind: &str) -> Option<usize> {
-    text.char_indices().filter(|(_, c)| ['.', '?', '!'].contains(c)).map(|(at, c)| at + c.len_utf8()).find(|&end| {
-        let after = &text[end..];
-        let next = after.chars().chain(behind.chars()).collect::<String>();
-        let words = next.trim_start();
-        words.is_empty() || (words.len() < next.len() && words.starts_with(|c: char| c.is_uppercase() || "“‘\"'(".contains(c)))
+/// The events up to [`LONGEST_SENTENCE`], all closed that were opened, with a mark where the rest is left out.
+fn cut<'a>(events: impl Iterator<Item = Event<'a>>) -> Vec<Event<'a>> {
+    let (mut kept, mut open) = (Vec::new(), Vec::new());
+    let mut left = LONGEST_SENTENCE;
+    for mut event in events {
+        let longest = left;
+        left = left.saturating_sub(match &event {
+            Event::Text(words) | Event::Code(words) | Event::Html(words) | Event::InlineHtml(words) => words.len().max(1),
+            _ => 1,
+        });
+        match &mut event {
+            Event::Start(tag) => open.push(tag.to_end()),
+            Event::End(_) => drop(open.pop()),
+            Event::Text(words) | Event::Code(words) | Event::Html(words) | Event::InlineHtml(words) if left == 0 => {
+                let end = (0..=longest).rev().find(|&end| words.is_char_boundary(end)).unwrap_or(0);
+                *words = words[..end].to_owned().into();
+            }
+            _ => {}
+        }
+        kept.push(event);
+        if left == 0 {
+            kept.push(Event::Text("…".into()));
+            kept.extend(open.into_iter().rev().map(Event::End));
+            break;
+        }
+    }
+    kept
+}
+
+/// Where, between two places of `words`, the first sentence ends, if it does.
+fn sentence_end(words: &str, from: usize, to: usize) -> Option<usize> {
+    let marks = words[from..to].char_indices().filter(|(_, c)| ['.', '?', '!'].contains(c));
+    marks.map(|(at, c)| from + at + c.len_utf8()).find(|&end| {
+        // No further than to the next word: all that follows, for each mark, would take the square of the time.
+        let mut next = words[end..].chars();
+        next.next().is_none_or(char::is_whitespace)
+            && next.find(|c| !c.is_whitespace()).is_none_or(|c| c.is_uppercase() || "“‘\"'(".contains(c))
     })
 }
 
@@ -380,11 +424,51 @@ mod tests {
             ("[a link](x.html). Then", "a link."),
             ("A <b>bold</b> word. Then", "A &lt;b&gt;bold&lt;/b&gt; word."),
             ("<script>alert(1)</script>\n\nWords. Then", "Words."),
+            ("One head.  \n Two", "One head."),
+            ("Is it?so. *Yes*", "Is it?so."),
+            ("One. **“Two”**", "One."),
+            ("The end. ", "The end."),
             ("- a list", ""),
             ("", ""),
         ] {
             assert_eq!(first_sentence(markdown), sentence, "{markdown}");
         }
+    }
+
+    #[test]
+    fn a_sentence_without_an_end_is_cut() {
+        let inside = "<em>".len() + "</em>".len() + "…".len();
+        for (markdown, cut) in [
+            ("a?".repeat(100_000), LONGEST_SENTENCE + "…".len()),
+            // Not within a letter of several bytes.
+            (format!("x{}", "é".repeat(100_000)), LONGEST_SENTENCE - 1 + "…".len()),
+            (format!("*{}b*", "a ".repeat(100_000)), LONGEST_SENTENCE - 1 + inside),
+        ] {
+            let found = first_sentence(&markdown);
+            assert!(found.ends_with('…') || found.ends_with("…</em>"), "{found}");
+            assert_eq!(found.len(), cut, "{found}");
+        }
+        let short = format!("{}. More.", "a".repeat(LONGEST_SENTENCE - 100));
+        assert_eq!(first_sentence(&short), format!("{}.", "a".repeat(LONGEST_SENTENCE - 100)));
+    }
+
+    #[test]
+    fn ids_are_unique_whatever_they_are_made_of() {
+        let mut prose = Prose::default();
+        let ids: Vec<String> = ["a-2", "a", "a", "a-2", "a", "a-3", "a"].map(|text| prose.id(text)).into();
+        assert_eq!(ids, ["a-2", "a", "a-3", "a-2-2", "a-4", "a-3-2", "a-5"]);
+    }
+
+    /// Each of these once took the square of its length: hours for a text of a megabyte.
+    #[test]
+    fn long_texts_take_time_in_proportion() {
+        let clock = std::time::Instant::now();
+        let marks = "a?".repeat(500_000);
+        assert!(first_sentence(&marks).len() < 2 * LONGEST_SENTENCE);
+        let mut prose = Prose::default();
+        prose.render(&"# a\n".repeat(100_000));
+        assert_eq!(prose.headings[99_999].id, "a-100000");
+        assert!(clock.elapsed() < std::time::Duration::from_secs(30), "{:?}", clock.elapsed());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 use crate::{Error, Result};
+use polars_core::runtime::THREAD_POOL;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 /// Every entry starts with this.
@@ -13,8 +13,12 @@ const MAGIC: &[u8; 8] = b"attncir1";
 const HASH: usize = 32;
 /// What a full cache is emptied to, so that not every run has to.
 const EMPTIED_TO: f64 = 0.8;
+/// After so many parts of its limit that were put into a cache, it is looked at whether it is full: looking takes reading a folder
+/// of all that is there.
+const LOOKED_AT_AFTER: u64 = 5;
 
-/// The name of something that can be computed: a hash of all that it depends on, this program included.
+/// The name of something that can be computed: a hash of all that it depends on, this program included: its sources, how they were
+/// compiled, the very file that runs, the processor, and the number of threads among which polars divides sums.
 ///
 /// Whatever goes in is told apart from what stands beside it, so that no two lists of ingredients read the same.
 ///
@@ -34,10 +38,7 @@ impl Key {
     /// A key of this program for a kind of thing, with nothing yet that it depends on.
     pub fn new(kind: &str) -> Self {
         static PROGRAM: OnceLock<blake3::Hash> = OnceLock::new();
-        let program = PROGRAM.get_or_init(|| {
-            let words = [env!("CARGO_PKG_VERSION"), env!("ATTN_CIRCUITS_FINGERPRINT"), std::env::consts::ARCH, &processor()];
-            blake3::hash(words.join("\n").as_bytes())
-        });
+        let program = PROGRAM.get_or_init(|| program(THREAD_POOL.current_num_threads(), &executable()));
         Self(*program).text(kind)
     }
 
@@ -59,6 +60,25 @@ impl Key {
     #[must_use]
     pub fn key(self, other: &Self) -> Self {
         self.text(other.0.as_bytes())
+    }
+}
+
+/// All that everything depends on: the program and what it runs on. polars adds up a group in as many parts as it has `threads`.
+fn program(threads: usize, executable: &str) -> blake3::Hash {
+    let (version, sources) = (env!("CARGO_PKG_VERSION"), env!("ATTN_CIRCUITS_FINGERPRINT"));
+    let words = [version, sources, std::env::consts::ARCH, &processor(), &threads.to_string(), executable];
+    blake3::hash(words.join("\n").as_bytes())
+}
+
+/// Length and time of the file that runs. What the fingerprint of our own sources does not know makes another file: the sources of
+/// another crate that this one is a part of, the versions of dependencies that it was built with, settings of the build.
+fn executable() -> String {
+    // Where the system has it, the file that was started, even if another one has its name by now.
+    let file = fs::metadata("/proc/self/exe").or_else(|_| fs::metadata(std::env::current_exe()?));
+    match file.and_then(|file| Ok((file.len(), file.modified()?))) {
+        Ok((length, time)) => format!("{length} {time:?}"),
+        // What cannot be told from others must not share with any.
+        Err(_) => format!("process {} at {:?}", std::process::id(), SystemTime::now()),
     }
 }
 
@@ -128,14 +148,17 @@ pub struct Cache {
     folder: PathBuf,
     limit: u64,
     forgetful: bool,
-    grown: AtomicBool,
+    /// Bytes that were put since it was looked at how much is there; none if it was not yet, since an earlier run may have had
+    /// another limit. Whoever writes holds it.
+    unseen: Mutex<Option<u64>>,
     problem: OnceLock<String>,
 }
 
 impl Cache {
-    /// The cache in `folder`, which is made when something is put there. Beyond `limit` bytes, what was not used for longest goes.
+    /// The cache in `folder`, which is made when something is put there. Beyond `limit` bytes, what was not used for longest goes; for
+    /// moments there is a fifth more.
     pub fn new(folder: PathBuf, limit: u64) -> Self {
-        Self { folder, limit, forgetful: false, grown: AtomicBool::new(false), problem: OnceLock::new() }
+        Self { folder, limit, forgetful: false, unseen: Mutex::new(None), problem: OnceLock::new() }
     }
 
     /// The same, but it finds nothing: everything is computed anew, and replaces what was there.
@@ -183,18 +206,26 @@ impl Cache {
 
     /// Keeps parts under a key. That it cannot is no error: they are computed again next time; [`Cache::problem`] says why.
     pub fn put(&self, key: &Key, parts: &[&[u8]]) {
-        match self.write(key, parts) {
-            Ok(()) => self.grown.store(true, Ordering::Relaxed),
-            Err(error) => drop(self.problem.set(error.to_string())),
+        if let Err(error) = self.write(key, parts) {
+            let _ = self.problem.set(error.to_string());
         }
     }
 
     fn write(&self, key: &Key, parts: &[&[u8]]) -> Result<()> {
         let bytes = pack(parts, key);
+        let size = bytes.len() as u64;
         // It would be the first to go, and take everything else with it.
-        if bytes.len() as u64 > self.limit {
+        if size > self.limit {
             return Ok(());
         }
+        let mut unseen = self.unseen();
+        *unseen = match *unseen {
+            Some(before) if before + size <= self.limit / LOOKED_AT_AFTER => Some(before + size),
+            _ => {
+                self.make_room(size);
+                Some(0)
+            }
+        };
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -208,17 +239,29 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what was not used for longest until the cache is within its limit. It happens by itself when a cache is dropped to
-    /// which something was added.
+    /// Removes what was not used for longest until the cache is within its limit. It happens by itself, now and then while something
+    /// is put there, and when a cache is dropped.
     pub fn trim(&self) {
+        let mut unseen = self.unseen();
+        self.make_room(0);
+        *unseen = Some(0);
+    }
+
+    fn unseen(&self) -> MutexGuard<'_, Option<u64>> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes what was not used for longest, if that is needed for `room` more bytes.
+    fn make_room(&self, room: u64) {
         let mut entries = self.entries();
         let mut total: u64 = entries.iter().map(|(_, size, _)| size).sum();
-        if total <= self.limit {
+        if total.saturating_add(room) <= self.limit {
             return;
         }
+        let most = ((self.limit as f64 * EMPTIED_TO) as u64).saturating_sub(room);
         entries.sort_unstable();
         for (_, size, path) in entries {
-            if total as f64 <= self.limit as f64 * EMPTIED_TO {
+            if total <= most {
                 break;
             }
             // Another run may have been faster.
@@ -246,7 +289,8 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        if *self.grown.get_mut() {
+        // Also if nothing was put there: the limit may be a lower one than that of the last run.
+        if *self.unseen() != Some(0) {
             self.trim();
         }
     }
@@ -340,6 +384,18 @@ mod tests {
     }
 
     #[test]
+    fn another_program_has_other_keys() {
+        let ours = program(1, "4096 bytes of today");
+        assert_eq!(ours, program(1, "4096 bytes of today"));
+        assert_ne!(ours, program(2, "4096 bytes of today"));
+        assert_ne!(ours, program(1, "4096 bytes of yesterday"));
+        let file = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(executable(), format!("{} {:?}", file.len(), file.modified().unwrap()));
+        let threads = THREAD_POOL.current_num_threads();
+        assert_eq!(Key::new("x"), Key(program(threads, &executable())).text("x"));
+    }
+
+    #[test]
     fn every_damaged_entry_is_absent_and_removed() {
         let (_folder, cache) = cache(1 << 20);
         let parts: [&[u8]; 3] = [b"one", b"", b"three"];
@@ -427,14 +483,43 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_trimmed_when_it_is_dropped() {
-        let (folder, cache) = cache(1500);
-        for name in ["a", "b", "c"] {
-            cache.put(&key(name), &[&[0; 600]]);
+    fn a_lower_limit_counts_at_once() {
+        let (folder, cache) = cache(1 << 20);
+        let put = |cache: &Cache, names: &[&str]| names.iter().for_each(|name| cache.put(&key(name), &[&[0; 600]]));
+        let open = || Cache::new(folder.path().join("cache"), 1500);
+        put(&cache, &["a", "b", "c"]);
+        // Nothing is put there, and nothing asked for.
+        drop(open());
+        assert_eq!(cache.entries().len(), 1);
+        put(&cache, &["a", "b", "c"]);
+        let lower = open();
+        put(&lower, &["d"]);
+        assert!(size(&lower) <= 1500 && lower.get(&key("d")).is_some(), "{:?}", lower.entries());
+    }
+
+    fn size(cache: &Cache) -> u64 {
+        cache.entries().iter().map(|(_, size, _)| size).sum()
+    }
+
+    #[test]
+    fn a_cache_is_never_larger_than_its_limit_by_more_than_a_fifth() {
+        const LIMIT: u64 = 20 << 10;
+        let (_folder, cache) = cache(LIMIT);
+        let mut largest = 0;
+        for number in 0..300usize {
+            let (key, length) = (key(&number.to_string()), [100, 700, 3000, 50, 15_000][number % 5]);
+            cache.put(&key, &[&vec![0; length]]);
+            largest = largest.max(size(&cache));
+            assert!(cache.get(&key).is_some(), "what was put last does not go first");
         }
-        drop(cache);
-        let cache = Cache::new(folder.path().join("cache"), 1500);
-        assert_eq!(["a", "b", "c"].iter().filter(|name| cache.get(&key(name)).is_some()).count(), 1);
+        assert!((LIMIT / 2..=LIMIT + LIMIT / 5).contains(&largest), "{largest}");
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let cache = &cache;
+                scope.spawn(move || (0..50).for_each(|number| cache.put(&key(&format!("{thread} {number}")), &[&[0; 900]])));
+            }
+        });
+        assert!(size(&cache) <= LIMIT + LIMIT / 5, "{}", size(&cache));
     }
 
     #[test]

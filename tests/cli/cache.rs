@@ -1,8 +1,11 @@
 //! What a second run computes, and that it finds the same.
 
 use crate::desk::{Desk, SMALL, Tree, assert_same, repository};
+use attn_circuits::experiment::{self, LoadOptions, Progress, Reused, RunOptions};
+use attn_circuits::store::Cache;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What [`SMALL`] has: three measures of three models, and so on.
 const ALL: &str = "reused 9 of 9 measurements, 1 of 1 query, 2 of 2 claims, 1 of 1 figure";
@@ -293,6 +296,77 @@ fn the_cache_can_be_deleted_and_has_a_limit() {
     desk.run(["run", "small.yaml", "--force", "--cache-limit", "0"]).expect(1);
     assert!(entries(&desk).0.keys().all(|name| name.ends_with('/')), "{:?}", entries(&desk).names());
     assert_fresh(&desk, SMALL);
+}
+
+/// Remembers how large a cache was at most, at every step of a run.
+struct Watching<'a> {
+    cache: &'a Path,
+    largest: AtomicU64,
+}
+
+impl Progress for Watching<'_> {
+    fn step(&self, _: &str) {
+        let size = if self.cache.exists() {
+            let entries = Tree::of(self.cache).0;
+            entries.iter().filter(|(name, _)| *name != "CACHEDIR.TAG").map(|(_, bytes)| bytes.len() as u64).sum()
+        } else {
+            0
+        };
+        self.largest.fetch_max(size, Ordering::Relaxed);
+    }
+
+    fn phase(&self, _: &str, _: usize) {}
+    fn finish(&self) {}
+    fn reused(&self, _: &Reused) {}
+    fn up_to_date(&self) {}
+    fn waiting(&self, _: &Path) {}
+}
+
+/// One model, so that nothing is measured at the same time, and no figures: what is counted is not being written.
+#[test]
+fn a_cache_does_not_outgrow_its_limit_during_a_run() {
+    const LIMIT: u64 = 32 << 10;
+    let measure = |n: usize| format!("  - {{ measure: head_scores, scores: [previous_token], name: scores_{n} }}\n");
+    let measures: String = (0..60).map(measure).collect();
+    let text = format!(
+        "title: Many\nmodels:\n  m: {{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 9, context: 17 }}\n\
+         inputs:\n  i: {{ kind: repeated_tokens, sequences: 2, period: 5, repeats: 3 }}\ncells:\n{measures}"
+    );
+    let desk = Desk::new();
+    let experiment = experiment::load_str(&text, &desk.path("many.yaml"), &[], &LoadOptions::default()).expect("an experiment");
+    let run = |cache: &Cache, progress: &Watching| {
+        let options = RunOptions { cache: Some(cache), progress };
+        experiment::run(&experiment, &desk.path("results"), &options).expect("results");
+    };
+    let largest = |folder: &str, limit: u64| {
+        let folder = desk.path(folder);
+        let watching = Watching { cache: &folder, largest: AtomicU64::new(0) };
+        run(&Cache::new(folder.clone(), limit), &watching);
+        watching.largest.into_inner()
+    };
+    let all = largest("all", 1 << 30);
+    assert!(all > 2 * LIMIT, "only {all} bytes: they would nearly fit");
+    let most = largest("limited", LIMIT);
+    assert!((LIMIT / 2..=LIMIT + LIMIT / 5).contains(&most), "{most}");
+}
+
+/// Another build may compute something else of the same sources.
+#[cfg(unix)]
+#[test]
+fn what_another_executable_has_computed_is_not_taken() {
+    let desk = after_a_run();
+    let (ours, copy) = (env!("CARGO_BIN_EXE_attn-circuits"), desk.path("attn-circuits"));
+    // By another program: a file that this one has open for writing when it starts any is one that cannot be run.
+    let copied = std::process::Command::new("cp").arg(ours).arg(&copy).status().expect("cp");
+    assert!(copied.success());
+    let run = |program: &str| desk.run_command(&mut desk.command_of(program), &["run", "small.yaml"]).expect(1).stderr;
+    let copy = copy.to_str().expect("a path in UTF-8");
+    let first = run(copy);
+    assert!(first.contains("measuring (9)") && !first.contains("reused"), "{first}");
+    for program in [copy, ours] {
+        let again = run(program);
+        assert!(again.starts_with("small.yaml: up to date"), "{program}: {again}");
+    }
 }
 
 #[test]

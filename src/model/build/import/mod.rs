@@ -59,8 +59,7 @@ impl ModelKind for Import {
     fn config(&self, base: &Path) -> Result<ModelConfig> {
         let (weights, config) = self.paths(base);
         let config = config::read(&config)?;
-        let file = TensorFile::open(&weights)?;
-        weights::check_header(&weights, &file.tensors()?, &config)?;
+        weights::check_header(&TensorFile::open(&weights)?, &config)?;
         Ok(config)
     }
 
@@ -68,9 +67,8 @@ impl ModelKind for Import {
         let (weights, config) = self.paths(context.base);
         let config = config::read(&config)?;
         let file = TensorFile::open(&weights)?;
-        let tensors = file.tensors()?;
-        weights::check_header(&weights, &tensors, &config)?;
-        let mut read = weights::read(&weights, &tensors, &config)?;
+        weights::check_header(&file, &config)?;
+        let mut read = weights::read(&file, &config)?;
         if self.scramble {
             scramble(&mut read, &context.stream.child("scramble"));
         }
@@ -83,9 +81,9 @@ impl ModelKind for Import {
     }
 
     fn building_bytes(&self, config: &ModelConfig) -> usize {
-        // The file is mapped while it is read: its pages count, and are at most in double precision.
+        // Of the file itself there is never more in memory than a piece.
         let rotations = if self.scramble { squares(MATRICES_OF_A_ROTATION, config.d_model) } else { 0 };
-        weight_bytes::<f32>(config).saturating_mul(2).saturating_add(rotations)
+        weight_bytes::<f32>(config).saturating_add(rotations)
     }
 
     fn is_random(&self) -> bool {

@@ -3,13 +3,12 @@
 use crate::model::weights::entry;
 use crate::model::{BlockWeights, LayerNorm, ModelConfig, Normalization, Weights};
 use crate::names::shorten;
+use crate::tensor_file::TensorFile;
 use crate::{Error, Result};
 use half::{bf16, f16};
 use ndarray::{Array, Array1, Dimension, Ix1, Ix2, Ix3};
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
-use std::collections::HashMap;
-use std::path::Path;
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
 
 /// Buffers that TransformerLens saves with the weights, and that follow from the configuration.
 const BUFFERS: [&str; 4] = ["mask", "IGNORE", "rotary_sin", "rotary_cos"];
@@ -58,20 +57,21 @@ fn expected(config: &ModelConfig) -> Vec<Expected> {
 ///
 /// # Errors
 /// [`Error::File`] names the tensor.
-pub(super) fn check_header(path: &Path, tensors: &SafeTensors, config: &ModelConfig) -> Result<()> {
-    if config.n_layers > tensors.len() {
-        let text = format!("holds {} tensors, too few for the {} layers of the configuration", tensors.len(), config.n_layers);
+pub(super) fn check_header(file: &TensorFile, config: &ModelConfig) -> Result<()> {
+    let path = file.path();
+    let mut rest = file.header().tensors();
+    if config.n_layers > rest.len() {
+        let text = format!("holds {} tensors, too few for the {} layers of the configuration", rest.len(), config.n_layers);
         return Err(Error::file(path, text));
     }
-    let mut rest = tensors.iter().collect::<HashMap<_, _>>();
     for Expected { name, shape, required } in expected(config) {
         match rest.remove(name.as_str()) {
-            Some(tensor) if tensor.shape() != shape => {
-                let text = format!("`{name}` has shape {:?}, but the configuration asks for {shape:?}", tensor.shape());
+            Some(tensor) if tensor.shape != shape => {
+                let text = format!("`{name}` has shape {:?}, but the configuration asks for {shape:?}", tensor.shape);
                 return Err(Error::file(path, text));
             }
-            Some(tensor) if !matches!(tensor.dtype(), Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
-                let text = format!("`{name}` holds {:?}, which is none of F32, F64, F16, BF16", tensor.dtype());
+            Some(tensor) if !matches!(tensor.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+                let text = format!("`{name}` holds {:?}, which is none of F32, F64, F16, BF16", tensor.dtype);
                 return Err(Error::file(path, text));
             }
             None if required => return Err(Error::file(path, format!("`{name}` is missing, with shape {shape:?}"))),
@@ -80,61 +80,63 @@ pub(super) fn check_header(path: &Path, tensors: &SafeTensors, config: &ModelCon
     }
     let is_buffer = |name: &str| name.rsplit('.').next().is_some_and(|last| BUFFERS.contains(&last));
     if let Some(name) = rest.into_keys().filter(|name| !is_buffer(name)).min() {
-        let name = shorten(name);
+        let name = shorten(&name);
         let text = format!("holds `{name}`, for which an attention-only model of this configuration has no place");
         return Err(Error::file(path, text));
     }
     Ok(())
 }
 
-/// Little-endian numbers of any supported type as `f32`.
-fn floats(tensor: &TensorView) -> Option<Vec<f32>> {
-    fn each<const N: usize>(data: &[u8], convert: fn([u8; N]) -> f32) -> Vec<f32> {
-        data.as_chunks::<N>().0.iter().map(|&bytes| convert(bytes)).collect()
-    }
-    let data = tensor.data();
-    match tensor.dtype() {
-        Dtype::F32 => Some(each(data, f32::from_le_bytes)),
-        Dtype::F64 => Some(each(data, |bytes| f64::from_le_bytes(bytes) as f32)),
-        Dtype::F16 => Some(each(data, |bytes| f16::from_le_bytes(bytes).to_f32())),
-        Dtype::BF16 => Some(each(data, |bytes| bf16::from_le_bytes(bytes).to_f32())),
-        _ => None,
-    }
-}
-
 /// Reads tensors whose header was checked.
 struct Reader<'a> {
-    path: &'a Path,
-    tensors: &'a SafeTensors<'a>,
+    file: &'a TensorFile,
 }
 
 impl Reader<'_> {
-    fn optional<D: Dimension>(&self, name: &str, shape: D) -> Result<Option<Array<f32, D>>> {
-        let Ok(tensor) = self.tensors.tensor(name) else { return Ok(None) };
-        if tensor.dtype() == Dtype::F64 {
-            self.check_range(name, &tensor)?;
-        }
-        let array = floats(&tensor).and_then(|values| Array::from_shape_vec(shape, values).ok());
-        array.map(Some).ok_or_else(|| Error::file(self.path, format!("`{name}` cannot be read in the shape expected")))
+    fn error(&self, text: String) -> Error {
+        Error::file(self.file.path(), text)
     }
 
-    /// Refuses finite numbers in double precision that would become infinite.
-    fn check_range(&self, name: &str, tensor: &TensorView) -> Result<()> {
-        let values = tensor.data().as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes));
-        match values.enumerate().find(|(_, value)| value.is_finite() && !(*value as f32).is_finite()) {
-            None => Ok(()),
-            Some((index, value)) => {
-                let text = format!(
-                    "{} is {value:?}, too large for F32, in which models are computed",
-                    entry(name, tensor.shape(), index)
-                );
-                Err(Error::file(self.path, text))
-            }
+    fn optional<D: Dimension>(&self, name: &str, shape: D) -> Result<Option<Array<f32, D>>> {
+        let Some(tensor) = self.file.header().info(name) else { return Ok(None) };
+        let array = self.floats(name, tensor)?.and_then(|values| Array::from_shape_vec(shape, values).ok());
+        array.map(Some).ok_or_else(|| self.error(format!("`{name}` cannot be read in the shape expected")))
+    }
+
+    /// Little-endian numbers of any supported type as `f32`; `None` for what holds others.
+    fn floats(&self, name: &str, tensor: &TensorInfo) -> Result<Option<Vec<f32>>> {
+        match tensor.dtype {
+            Dtype::F32 => self.each(tensor, |_, bytes| Ok(f32::from_le_bytes(bytes))),
+            Dtype::F64 => self.each(tensor, |index, bytes| {
+                let value = f64::from_le_bytes(bytes);
+                let single = value as f32;
+                if single.is_finite() || !value.is_finite() {
+                    return Ok(single);
+                }
+                let place = entry(name, &tensor.shape, index);
+                Err(self.error(format!("{place} is {value:?}, too large for F32, in which models are computed")))
+            }),
+            Dtype::F16 => self.each(tensor, |_, bytes| Ok(f16::from_le_bytes(bytes).to_f32())),
+            Dtype::BF16 => self.each(tensor, |_, bytes| Ok(bf16::from_le_bytes(bytes).to_f32())),
+            _ => Ok(None),
         }
+    }
+
+    fn each<const N: usize>(
+        &self,
+        tensor: &TensorInfo,
+        convert: impl Fn(usize, [u8; N]) -> Result<f32>,
+    ) -> Result<Option<Vec<f32>>> {
+        let mut values = Vec::with_capacity(tensor.shape.iter().product());
+        self.file.read(tensor, |index, bytes| {
+            values.push(convert(index, bytes)?);
+            Ok(())
+        })?;
+        Ok(Some(values))
     }
 
     fn need<D: Dimension>(&self, name: &str, shape: D) -> Result<Array<f32, D>> {
-        self.optional(name, shape)?.ok_or_else(|| Error::file(self.path, format!("`{name}` is missing")))
+        self.optional(name, shape)?.ok_or_else(|| self.error(format!("`{name}` is missing")))
     }
 
     fn norm(&self, name: &str, config: &ModelConfig) -> Result<Option<LayerNorm>> {
@@ -166,10 +168,10 @@ impl Reader<'_> {
 /// Reads all tensors, converted to single precision.
 ///
 /// # Errors
-/// [`Error::File`] names a tensor that is missing or does not fit.
-pub(super) fn read(path: &Path, tensors: &SafeTensors, config: &ModelConfig) -> Result<Weights> {
+/// [`Error::File`] names a tensor that is missing or does not fit; those of [`TensorFile::read`].
+pub(super) fn read(file: &TensorFile, config: &ModelConfig) -> Result<Weights> {
     let ModelConfig { n_layers, d_model, d_vocab, n_ctx, .. } = *config;
-    let reader = Reader { path, tensors };
+    let reader = Reader { file };
     let w_pos = config.has_w_pos().then(|| reader.need("pos_embed.W_pos", Ix2(n_ctx, d_model))).transpose()?;
     Ok(Weights {
         w_e: reader.need("embed.W_E", Ix2(d_vocab, d_model))?,
