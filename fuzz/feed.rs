@@ -156,8 +156,9 @@ pub fn token_names(folder: &Path, data: &[u8]) {
     }
 }
 
-/// A `manifest.json`, in which `HASH` stands for the hash of the table; behind a zero byte, the table, which lies there as Parquet and
-/// as CSV. What `figures`, `diff` and `verify` read of such results, they draw and compare, or refuse with the file or figure named.
+/// A `manifest.json`, in which `HASH` stands for the hash of the table; behind a zero byte, the table, which lies there as
+/// Parquet and as CSV. What `figures`, `diff` and `verify` read of such results, they draw and compare, or refuse with the file
+/// or figure named.
 pub fn results(folder: &Path, data: &[u8]) {
     let (whole, results, file) = (folder.join("whole/stored"), folder.join("results"), folder.join("stored.yaml"));
     if !whole.exists() {

@@ -32,8 +32,8 @@ pub(crate) struct TensorFile {
 type State = (u64, Option<SystemTime>);
 
 impl TensorFile {
-    /// Opens the file and checks its header: the tensors lie one behind the other, each as long as its shape says, to the end of the
-    /// file.
+    /// Opens the file and checks its header: the tensors lie one behind the other, each as long as its shape says, to the end
+    /// of the file.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::File`] if it is no regular file, no safetensors file, or is cut short.
@@ -78,16 +78,12 @@ impl TensorFile {
         &self.header
     }
 
-    /// Reads a tensor of the header: hands `take` one number after the other, of `N` bytes each, with its index, until there is none
-    /// or `take` fails.
+    /// Reads a tensor of the header: hands `take` one number after the other, of `N` bytes each, with its index, until there is
+    /// none or `take` fails.
     ///
     /// # Errors
     /// Those of `take`; [`Error::Io`]; [`Error::File`] if the file is not what it was when it was opened.
-    pub fn read<const N: usize>(
-        &self,
-        tensor: &TensorInfo,
-        mut take: impl FnMut(usize, [u8; N]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn read<const N: usize>(&self, tensor: &TensorInfo, mut take: impl FnMut(usize, [u8; N]) -> Result<()>) -> Result<()> {
         let changed = || Error::file(&self.path, "has changed while it was read; run again");
         let (mut at, end) = tensor.data_offsets;
         let mut piece = vec![0; PIECE.min(end - at)];
@@ -184,11 +180,10 @@ mod tests {
     #[test]
     fn a_file_that_changes_after_it_was_opened_is_refused() {
         let bytes = bytes();
-        let later = SystemTime::now() + Duration::from_secs(60);
-        let changes: [(&str, &dyn Fn(&File)); 3] = [
-            ("shorter", &|file| file.set_len(200).unwrap()),
-            ("longer", &|file| file.set_len(bytes.len() as u64 + 1).unwrap()),
-            ("written to", &|file| file.set_modified(later).unwrap()),
+        let changes: [(&str, fn(&File)); 3] = [
+            ("shorter", |file| file.set_len(200).unwrap()),
+            ("longer", |file| file.set_len(file.metadata().unwrap().len() + 1).unwrap()),
+            ("written to", |file| file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap()),
         ];
         for (what, change) in changes {
             let (_folder, path) = written(&bytes);
@@ -208,10 +203,12 @@ mod tests {
 
     #[test]
     fn headers_that_do_not_fit_their_file_are_refused() {
-        let file = |header: &str, data: usize| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
+        let file =
+            |header: &str, data: usize| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; data]].concat();
         let one = |shape: &str, offsets: &str| format!(r#"{{"a":{{"dtype":"U8","shape":{shape},"data_offsets":{offsets}}}}}"#);
         let two = |first: &str, second: &str| {
-            let tensor = |name: &str, offsets: &str| format!(r#""{name}":{{"dtype":"U8","shape":[4],"data_offsets":{offsets}}}"#);
+            let tensor =
+                |name: &str, offsets: &str| format!(r#""{name}":{{"dtype":"U8","shape":[4],"data_offsets":{offsets}}}"#);
             format!("{{{},{}}}", tensor("a", first), tensor("b", second))
         };
         let sound = file(&one("[4]", "[0,4]"), 4);

@@ -48,10 +48,10 @@ impl Progress for Silent {
 pub struct RunOptions<'a> {
     /// What earlier runs have computed, and where what this one computes is kept. Without it everything is computed.
     ///
-    /// Only the program that put something there finds it again: the same executable, by its length and the time at which it was
-    /// written. So programs that add kinds of model, input, measure or figure can use one folder with others. A kind that comes from
-    /// outside the executable, from a library that is loaded when it runs, is not seen: such a program needs a folder of its own,
-    /// and another one when the kinds change.
+    /// Only the program that put something there finds it again: the same executable, by its length and the time at which it
+    /// was written. So programs that add kinds of model, input, measure or figure can use one folder with others. A kind that
+    /// comes from outside the executable, from a library that is loaded when it runs, is not seen: such a program needs a
+    /// folder of its own, and another one when the kinds change.
     pub cache: Option<&'a Cache>,
     /// Hears how far the run is.
     pub progress: &'a dyn Progress,
@@ -173,8 +173,7 @@ pub fn run(experiment: &Experiment, out: &Path, options: &RunOptions) -> Result<
         artifacts: Vec::new(),
     };
     let figures: Vec<&dyn Figure> = experiment.figures().collect();
-    reused.figures =
-        present(&mut manifest, Some(&figures), &tables.all(), &experiment.source, (cache, &staging), progress)?;
+    reused.figures = present(&mut manifest, Some(&figures), &tables.all(), &experiment.source, (cache, &staging), progress)?;
     staging.write("experiment.yaml", experiment.source.as_bytes())?;
     let manifest_text = manifest.to_json();
     staging.write("manifest.json", manifest_text.as_bytes())?;

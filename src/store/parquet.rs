@@ -1,7 +1,7 @@
 //! Whether a Parquet file is laid out as [`super::to_parquet`] lays it out.
 //!
-//! The engine that reads it takes the sizes in it at their word: it asks for as much memory, and a process that asks for more than
-//! there is ends. So they are looked at first, with a parser that has a bound.
+//! The engine that reads it takes the sizes in it at their word: it asks for as much memory, and a process that asks for more
+//! than there is ends. So they are looked at first, with a parser that has a bound.
 
 use polars_parquet_format::thrift::protocol::{ReadThrift, TCompactInputProtocol};
 use polars_parquet_format::{ColumnChunk, FileMetaData, PageHeader};

@@ -9,10 +9,12 @@ use polars_io::csv::read::CsvReadOptions;
 use polars_io::csv::write::CsvWriter;
 use polars_io::parquet::read::{ParallelStrategy, ParquetReader};
 use polars_io::parquet::write::ParquetWriter;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::sync::Once;
 
 /// A table as CSV: a header, empty cells for nulls, numbers such that reading them gives the same bits.
 ///
@@ -79,10 +81,23 @@ pub fn decode_parquet(bytes: Vec<u8>) -> Result<DataFrame> {
     })
 }
 
-/// What `read` answers. The engine's readers panic on some files that are damaged: that is such a file's fault.
+/// What `read` answers. The engine's readers panic on some files that are damaged: that is such a file's fault, and what they
+/// say of it is no help.
 fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    let gave_up = |_| Err(PolarsError::ComputeError("the reader gave up on it".into()).into());
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(gave_up)
+    thread_local!(static READING: Cell<bool> = const { Cell::new(false) });
+    static SILENT: Once = Once::new();
+    SILENT.call_once(|| {
+        let say = panic::take_hook();
+        panic::set_hook(Box::new(move |found| {
+            if !READING.try_with(Cell::get).unwrap_or(false) {
+                say(found);
+            }
+        }));
+    });
+    READING.set(true);
+    let answer = panic::catch_unwind(AssertUnwindSafe(read));
+    READING.set(false);
+    answer.unwrap_or_else(|_| Err(PolarsError::ComputeError("the reader gave up on it".into()).into()))
 }
 
 /// A table without what says nothing of its content and yet changes the last digits of sums over it: every column in one piece,
@@ -161,7 +176,10 @@ mod tests {
         for damaged in [&b""[..], b"PAR1", b"PAR1PAR1", b"PAR1 not really", &sound[..sound.len() - 1], &sound[1..]] {
             let error = parquet_table(damaged.to_vec(), Path::new("t.parquet")).unwrap_err();
             let text = error.to_string();
-            assert!(matches!(error, Error::File { .. }) && text.starts_with("t.parquet: cannot be read as a table: "), "{text}");
+            assert!(
+                matches!(error, Error::File { .. }) && text.starts_with("t.parquet: cannot be read as a table: "),
+                "{text}"
+            );
             assert!(text.ends_with("it is damaged, and `run` makes it anew"), "{text}");
         }
     }

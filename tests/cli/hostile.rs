@@ -264,9 +264,7 @@ fn large_files_take_bounded_time() {
         assert!(finished.stderr.len() < 1 << 20, "{what}: {} bytes of words", finished.stderr.len());
     }
     // What is no mistake is run to its end: the report shows it, and the page over all results, for which others wait meanwhile.
-    for (what, about) in
-        [("sentences", format!("  {}\n", "a?".repeat(500_000))), ("headings", "  # a\n".repeat(100_000))]
-    {
+    for (what, about) in [("sentences", format!("  {}\n", "a?".repeat(500_000))), ("headings", "  # a\n".repeat(100_000))] {
         desk.write("many.yaml", format!("about: |\n{about}{head}{tail}"));
         let clock = Instant::now();
         run(&desk, &["run", "many.yaml", "-q"]).expect(0);
