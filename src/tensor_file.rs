@@ -179,8 +179,9 @@ mod tests {
     /// With a map of the file, the first of these would end the process.
     #[test]
     fn a_file_that_changes_after_it_was_opened_is_refused() {
+        type Change = fn(&File);
         let bytes = bytes();
-        let changes: [(&str, fn(&File)); 3] = [
+        let changes: [(&str, Change); 3] = [
             ("shorter", |file| file.set_len(200).unwrap()),
             ("longer", |file| file.set_len(file.metadata().unwrap().len() + 1).unwrap()),
             ("written to", |file| file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap()),
