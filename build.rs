@@ -1,7 +1,8 @@
 //! What the program is made of, as one number: results in the cache are those of exactly this program.
 //!
-//! It is what can be known here: that other versions of dependencies than those of the lock file were chosen, or settings of the
-//! build overridden, or that the library is a part of another program, shows in the executable, which counts as well (`store::Key`).
+//! It is what can be known here: that other versions of dependencies than those of the lock file were chosen, or settings of
+//! the build overridden, or that the library is a part of another program, shows in the executable, which counts as well
+//! (`store::Key`).
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;

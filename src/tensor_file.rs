@@ -32,8 +32,8 @@ pub(crate) struct TensorFile {
 type State = (u64, Option<SystemTime>);
 
 impl TensorFile {
-    /// Opens the file and checks its header: the tensors lie one behind the other, each as long as its shape says, to the end of the
-    /// file.
+    /// Opens the file and checks its header: the tensors lie one behind the other, each as long as its shape says, to the end
+    /// of the file.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::File`] if it is no regular file, no safetensors file, or is cut short.
@@ -78,8 +78,8 @@ impl TensorFile {
         &self.header
     }
 
-    /// Reads a tensor of the header: hands `take` one number after the other, of `N` bytes each, with its index, until there is none
-    /// or `take` fails.
+    /// Reads a tensor of the header: hands `take` one number after the other, of `N` bytes each, with its index, until there is
+    /// none or `take` fails.
     ///
     /// # Errors
     /// Those of `take`; [`Error::Io`]; [`Error::File`] if the file is not what it was when it was opened.
@@ -179,12 +179,12 @@ mod tests {
     /// With a map of the file, the first of these would end the process.
     #[test]
     fn a_file_that_changes_after_it_was_opened_is_refused() {
+        type Change = fn(&File);
         let bytes = bytes();
-        let later = SystemTime::now() + Duration::from_secs(60);
-        let changes: [(&str, &dyn Fn(&File)); 3] = [
-            ("shorter", &|file| file.set_len(200).unwrap()),
-            ("longer", &|file| file.set_len(bytes.len() as u64 + 1).unwrap()),
-            ("written to", &|file| file.set_modified(later).unwrap()),
+        let changes: [(&str, Change); 3] = [
+            ("shorter", |file| file.set_len(200).unwrap()),
+            ("longer", |file| file.set_len(file.metadata().unwrap().len() + 1).unwrap()),
+            ("written to", |file| file.set_modified(SystemTime::now() + Duration::from_secs(60)).unwrap()),
         ];
         for (what, change) in changes {
             let (_folder, path) = written(&bytes);

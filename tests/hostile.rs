@@ -96,3 +96,13 @@ fn tokens_in_json() {
 fn tokens_in_safetensors() {
     replay("tokens_safetensors", 14, feed::tokens_safetensors);
 }
+
+#[test]
+fn names_of_tokens() {
+    replay("token_names", 24, feed::token_names);
+}
+
+#[test]
+fn stored_results() {
+    replay("results", 36, feed::results);
+}

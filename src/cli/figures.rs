@@ -84,16 +84,17 @@ fn draw_into(targets: &[Target], out: &Path, style: &Style) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Draws all results again, also those behind some that cannot be drawn, and brings the index pages up to date; those over the
-/// folders `whole` are begun where there is none.
+/// Draws all results again, also those behind some that cannot be drawn, and brings the index pages over those that were drawn up to
+/// date; those over the folders `whole` are begun where there is none.
 fn redraw(targets: &[Target], whole: &[&Path]) -> Result<Outcome> {
-    // Looked for before anything is drawn: a folder in which the user stands is replaced by the new one.
-    let absolute = targets.iter().filter_map(|target| std::fs::canonicalize(&target.folder).ok());
-    let parents: BTreeSet<PathBuf> = absolute.filter_map(|folder| folder.parent().map(Path::to_path_buf)).collect();
+    let mut parents: BTreeSet<PathBuf> = BTreeSet::new();
     let mut outcome = Outcome::Fine;
     for Target { folder, .. } in targets {
+        // Looked for before anything is drawn: a folder in which the user stands is replaced by the new one.
+        let parent = std::fs::canonicalize(folder).ok().and_then(|folder| folder.parent().map(Path::to_path_buf));
         match experiment::redraw(folder, &Reporter::new(folder, true)) {
             Ok(manifest) => {
+                parents.extend(parent);
                 let drawn = counted(manifest.figures().count(), "figure");
                 say(&format!("{drawn} and the report: {}\n", folder.join("report.html").display()))?;
             }

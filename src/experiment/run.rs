@@ -48,10 +48,10 @@ impl Progress for Silent {
 pub struct RunOptions<'a> {
     /// What earlier runs have computed, and where what this one computes is kept. Without it everything is computed.
     ///
-    /// Only the program that put something there finds it again: the same executable, by its length and the time at which it was
-    /// written. So programs that add kinds of model, input, measure or figure can use one folder with others. A kind that comes from
-    /// outside the executable, from a library that is loaded when it runs, is not seen: such a program needs a folder of its own,
-    /// and another one when the kinds change.
+    /// Only the program that put something there finds it again: the same executable, by its length and the time at which it
+    /// was written. So programs that add kinds of model, input, measure or figure can use one folder with others. A kind that
+    /// comes from outside the executable, from a library that is loaded when it runs, is not seen: such a program needs a
+    /// folder of its own, and another one when the kinds change.
     pub cache: Option<&'a Cache>,
     /// Hears how far the run is.
     pub progress: &'a dyn Progress,

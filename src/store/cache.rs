@@ -13,12 +13,12 @@ const MAGIC: &[u8; 8] = b"attncir1";
 const HASH: usize = 32;
 /// What a full cache is emptied to, so that not every run has to.
 const EMPTIED_TO: f64 = 0.8;
-/// After so many parts of its limit that were put into a cache, it is looked at whether it is full: looking takes reading a folder
-/// of all that is there.
+/// When one in so many parts of its limit has been put into a cache, it is looked at whether it is full: looking takes reading a
+/// folder of all that is there.
 const LOOKED_AT_AFTER: u64 = 5;
 
-/// The name of something that can be computed: a hash of all that it depends on, this program included: its sources, how they were
-/// compiled, the very file that runs, the processor, and the number of threads among which polars divides sums.
+/// The name of something that can be computed: a hash of all that it depends on, this program included: its sources, how they
+/// were compiled, the very file that runs, the processor, and the number of threads among which polars divides sums.
 ///
 /// Whatever goes in is told apart from what stands beside it, so that no two lists of ingredients read the same.
 ///
@@ -70,8 +70,8 @@ fn program(threads: usize, executable: &str) -> blake3::Hash {
     blake3::hash(words.join("\n").as_bytes())
 }
 
-/// Length and time of the file that runs. What the fingerprint of our own sources does not know makes another file: the sources of
-/// another crate that this one is a part of, the versions of dependencies that it was built with, settings of the build.
+/// Length and time of the file that runs. What the fingerprint of our own sources does not know makes another file: the sources
+/// of another crate that this one is a part of, the versions of dependencies that it was built with, settings of the build.
 fn executable() -> String {
     // Where the system has it, the file that was started, even if another one has its name by now.
     let file = fs::metadata("/proc/self/exe").or_else(|_| fs::metadata(std::env::current_exe()?));
@@ -155,8 +155,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in `folder`, which is made when something is put there. Beyond `limit` bytes, what was not used for longest goes; for
-    /// moments there is a fifth more.
+    /// The cache in `folder`, which is made when something is put there. Beyond `limit` bytes, what was not used for longest
+    /// goes; for moments there is a fifth more.
     pub fn new(folder: PathBuf, limit: u64) -> Self {
         Self { folder, limit, forgetful: false, unseen: Mutex::new(None), problem: OnceLock::new() }
     }
@@ -239,8 +239,8 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes what was not used for longest until the cache is within its limit. It happens by itself, now and then while something
-    /// is put there, and when a cache is dropped.
+    /// Removes what was not used for longest until the cache is within its limit. It happens by itself, now and then while
+    /// something is put there, and when a cache is dropped.
     pub fn trim(&self) {
         let mut unseen = self.unseen();
         self.make_room(0);

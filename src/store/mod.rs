@@ -3,6 +3,7 @@
 mod cache;
 mod lock;
 mod manifest;
+mod parquet;
 mod replaced;
 mod staging;
 mod stored;

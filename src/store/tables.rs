@@ -1,14 +1,20 @@
+use super::parquet;
 use crate::{Error, Result};
+use polars::error::PolarsError;
 use polars::prelude::{DataFrame, Schema};
 use polars::series::IsSorted;
 use polars_io::SerReader;
 use polars_io::SerWriter;
 use polars_io::csv::read::CsvReadOptions;
 use polars_io::csv::write::CsvWriter;
-use polars_io::parquet::read::ParquetReader;
+use polars_io::parquet::read::{ParallelStrategy, ParquetReader};
 use polars_io::parquet::write::ParquetWriter;
+use std::cell::Cell;
+use std::fmt::Display;
 use std::io::Cursor;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::sync::Once;
 
 /// A table as CSV: a header, empty cells for nulls, numbers such that reading them gives the same bits.
 ///
@@ -30,12 +36,17 @@ pub fn to_parquet(table: &DataFrame) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The table that the content of a Parquet file holds; `path` is where it comes from, for the error.
+/// The table that the content of a Parquet file holds; `path` is where it comes from, for the error. It may come from anybody.
 ///
 /// # Errors
-/// [`Error::File`] if it is damaged.
+/// [`Error::File`] if it is damaged, or not as [`to_parquet`] writes tables.
 pub fn parquet_table(bytes: Vec<u8>, path: &Path) -> Result<DataFrame> {
-    decode_parquet(bytes).map_err(|error| Error::file(path, format!("cannot be read as a table: {error}")))
+    parquet::check(&bytes).map_err(|why| damaged(path, why))?;
+    decode_parquet(bytes).map_err(|error| damaged(path, error))
+}
+
+fn damaged(path: &Path, why: impl Display) -> Error {
+    Error::file(path, format!("cannot be read as a table: {why}; it is damaged, and `run` makes it anew"))
 }
 
 /// The table that the content of a CSV file holds, with the types of `schema` where all values of a column fit, and as text where
@@ -44,15 +55,17 @@ pub fn parquet_table(bytes: Vec<u8>, path: &Path) -> Result<DataFrame> {
 /// # Errors
 /// [`Error::File`] if the rows have not as many cells as the header.
 pub fn csv_table(bytes: Vec<u8>, schema: &Schema, path: &Path) -> Result<DataFrame> {
-    // No row is looked at to guess a type: every column is read as text first.
-    let options = CsvReadOptions::default().with_has_header(true).with_infer_schema_length(Some(0)).with_n_threads(Some(1));
-    let reader = options.into_reader_with_file_handle(Cursor::new(bytes));
-    let text = reader.finish().map_err(|error| Error::file(path, format!("cannot be read as a table: {error}")))?;
-    let typed = text.columns().iter().map(|column| match schema.get(column.name()) {
-        Some(dtype) => column.strict_cast(dtype).unwrap_or_else(|_| column.clone()),
-        None => column.clone(),
-    });
-    Ok(DataFrame::new(text.height(), typed.collect())?)
+    let read = || {
+        // No row is looked at to guess a type: every column is read as text first.
+        let options = CsvReadOptions::default().with_has_header(true).with_infer_schema_length(Some(0)).with_n_threads(Some(1));
+        let text = options.into_reader_with_file_handle(Cursor::new(bytes)).finish()?;
+        let typed = text.columns().iter().map(|column| match schema.get(column.name()) {
+            Some(dtype) => column.strict_cast(dtype).unwrap_or_else(|_| column.clone()),
+            None => column.clone(),
+        });
+        Ok(DataFrame::new(text.height(), typed.collect())?)
+    };
+    caught(read).map_err(|error| damaged(path, error))
 }
 
 /// The table that [`to_parquet`] wrote, as [`as_read`] has it.
@@ -60,7 +73,31 @@ pub fn csv_table(bytes: Vec<u8>, schema: &Schema, path: &Path) -> Result<DataFra
 /// # Errors
 /// [`Error::Table`] if the bytes are damaged.
 pub fn decode_parquet(bytes: Vec<u8>) -> Result<DataFrame> {
-    Ok(as_read(ParquetReader::new(Cursor::new(bytes)).finish()?))
+    caught(|| {
+        // On this thread, so that nothing that goes wrong does so on another.
+        let table = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None).finish()?;
+        // The reader does not look whether its columns are of equal length.
+        Ok(as_read(DataFrame::new(table.height(), table.into_columns())?))
+    })
+}
+
+/// What `read` answers. The engine's readers panic on some files that are damaged: that is such a file's fault, and what they
+/// say of it is no help.
+fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    thread_local!(static READING: Cell<bool> = const { Cell::new(false) });
+    static SILENT: Once = Once::new();
+    SILENT.call_once(|| {
+        let say = panic::take_hook();
+        panic::set_hook(Box::new(move |found| {
+            if !READING.try_with(Cell::get).unwrap_or(false) {
+                say(found);
+            }
+        }));
+    });
+    READING.set(true);
+    let answer = panic::catch_unwind(AssertUnwindSafe(read));
+    READING.set(false);
+    answer.unwrap_or_else(|_| Err(PolarsError::ComputeError("the reader gave up on it".into()).into()))
 }
 
 /// A table without what says nothing of its content and yet changes the last digits of sums over it: every column in one piece,
@@ -106,16 +143,76 @@ mod tests {
         assert_eq!(table, expected);
     }
 
+    /// Columns of every type that tables have, with and without nulls.
+    fn mixed(rows: usize) -> DataFrame {
+        let model = (0..rows).map(|row| ["wired", "random", "a name that takes more than twelve bytes"][row % 3]);
+        let layer = (0..rows as i64).map(|row| (row % 5 != 0).then_some(row / 7));
+        let value = (0..rows).map(|row| (row % 4 != 1).then_some((row as f64).sqrt()));
+        let table = df!(
+            "model" => model.collect::<Vec<_>>(),
+            "layer" => layer.collect::<Vec<_>>(),
+            "value" => value.collect::<Vec<_>>(),
+            "mean" => (0..rows).map(|row| row as f64 / 3.0).collect::<Vec<_>>(),
+            "count" => (0..rows).map(|row| row as u32).collect::<Vec<_>>(),
+            "holds" => (0..rows).map(|row| row % 2 == 0).collect::<Vec<_>>(),
+            "none" => vec![None::<&str>; rows],
+        );
+        table.unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_no_damage() {
+        // Of the last, the rows lie in two groups.
+        for rows in [0, 1, 100, 530_000] {
+            let table = mixed(rows);
+            let back = parquet_table(to_parquet(&table).unwrap(), Path::new("t.parquet")).unwrap();
+            assert!(back.equals_missing(&table), "{rows} rows");
+        }
+    }
+
     #[test]
     fn a_damaged_file_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.parquet");
-        std::fs::write(&path, b"PAR1 not really").unwrap();
-        assert!(
-            parquet_table(std::fs::read(&path).unwrap(), &path)
-                .unwrap_err()
-                .to_string()
-                .contains("t.parquet: cannot be read as a table")
-        );
+        let sound = to_parquet(&mixed(20)).unwrap();
+        for damaged in [&b""[..], b"PAR1", b"PAR1PAR1", b"PAR1 not really", &sound[..sound.len() - 1], &sound[1..]] {
+            let error = parquet_table(damaged.to_vec(), Path::new("t.parquet")).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                matches!(error, Error::File { .. }) && text.starts_with("t.parquet: cannot be read as a table: "),
+                "{text}"
+            );
+            assert!(text.ends_with("it is damaged, and `run` makes it anew"), "{text}");
+        }
+    }
+
+    /// Every bit of a small table, and some of every page of a larger one. What is not noticed is another value.
+    #[test]
+    fn no_flipped_bit_is_more_than_an_error() {
+        for (rows, step) in [(5, 1), (2000, 61)] {
+            let sound = to_parquet(&mixed(rows)).unwrap();
+            let mut refused = 0;
+            for bit in (0..8 * sound.len()).step_by(step) {
+                let mut damaged = sound.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                match parquet_table(damaged, Path::new("t.parquet")) {
+                    Ok(table) => assert!(table.columns().iter().all(|column| column.len() == table.height()), "bit {bit}"),
+                    Err(Error::File { .. }) => refused += 1,
+                    Err(other) => panic!("bit {bit}: {other}"),
+                }
+            }
+            assert!(refused > 20, "only {refused} of {} bits", 8 * sound.len() / step);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_gives_up_is_no_panic() {
+        let gives_up = caught(|| -> Result<()> { panic!("as some damaged files make it") });
+        assert!(gives_up.unwrap_err().to_string().contains("the reader gave up on it"));
+        let csv = |bytes: &[u8]| csv_table(bytes.to_vec(), &Schema::with_capacity(0), Path::new("t.csv"));
+        let cut = csv(b"a,b\n1,2,3\n").unwrap_err().to_string();
+        assert!(cut.starts_with("t.csv: cannot be read as a table: ") && cut.ends_with("`run` makes it anew"), "{cut}");
+        // Whatever these are taken for, it is an answer.
+        for bytes in [&b""[..], b"\n", b"\"", b"\"a\",\"b\n", b"\0\0\xff\n\xff,\xff", b"a,a\n1,2\n", b",,\n,,\n"] {
+            assert!(csv(bytes).is_ok() || csv(bytes).is_err_and(|error| matches!(error, Error::File { .. })), "{bytes:?}");
+        }
     }
 }

@@ -409,3 +409,19 @@ fn shipped_experiments_are_reused_as_a_whole() {
         assert!(Path::new(&file).exists());
     }
 }
+
+/// Reading them must not nest: there are more of them than a stack is deep.
+#[test]
+fn thousands_of_cached_parts_are_reused() {
+    let text = |replicates: usize| {
+        format!(
+            "title: Many\nmodels:\n  random: {{ kind: random, layers: 1, heads: 1, d_model: 2, vocab: 3, context: 3, \
+             replicates: {replicates} }}\ncells:\n  - measure: circuit_size\n"
+        )
+    };
+    let desk = Desk::with("many.yaml", &text(3000));
+    desk.run(["run", "many.yaml"]).expect(0);
+    desk.write("many.yaml", text(2999));
+    let fewer = desk.run(["run", "many.yaml"]).expect(0);
+    assert!(fewer.stderr.contains("reused 2999 of 2999 measurements"), "{fewer:#?}");
+}

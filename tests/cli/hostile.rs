@@ -186,6 +186,38 @@ fn a_tampered_manifest_leads_nowhere() {
     desk.run(["figures", "results/small"]).expect(0);
 }
 
+/// Whoever has changed a table may have changed its hash in the manifest, too.
+#[test]
+fn a_damaged_table_is_an_error_or_a_difference() {
+    let desk = Desk::with("small.yaml", SMALL);
+    desk.run(["run", "small.yaml", "-q"]).expect(1);
+    let path = "results/small/tables/loss.parquet";
+    let manifest = desk.read("results/small/manifest.json");
+    let sound = fs::read(desk.path(path)).unwrap();
+    let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
+    // A list that would have more elements than there is memory.
+    let list = [0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07];
+    for (damaged, why) in [
+        (sound[..sound.len() / 2].to_vec(), "it is no Parquet file"),
+        ([&sound[..sound.len() - 8], &[0xff; 4], b"PAR1"].concat(), "its footer is longer than it can be"),
+        ([b"PAR1", &list[..], &[list.len() as u8, 0, 0, 0], b"PAR1"].concat(), "its footer cannot be read"),
+    ] {
+        desk.write(path, &damaged);
+        run(&desk, &["figures", "results/small"]).expect_error(2, &["loss.parquet: is not what the run wrote"]);
+        let said = run(&desk, &["verify"]).expect(1).stdout;
+        assert!(said.contains("tables/loss.parquet is not what the manifest says") && said.contains(why), "{said}");
+        desk.write("results/small/manifest.json", manifest.replace(&hash(&sound), &hash(&damaged)));
+        for arguments in [&["figures", "results/small"][..], &["figures", "results/small", "--out", "drawn"]] {
+            run(&desk, arguments).expect_error(2, &["loss.parquet: cannot be read as a table", why, "`run` makes it anew"]);
+        }
+        let said = run(&desk, &["verify"]).expect(1).stdout;
+        assert!(said.contains("results/small: DIFFERS") && said.contains(why), "{said}");
+        desk.write("results/small/manifest.json", &manifest);
+    }
+    desk.write(path, &sound);
+    run(&desk, &["verify"]).expect(0);
+}
+
 /// Whatever is there in great numbers is refused, or run, in time that does not grow with its square.
 #[test]
 fn large_files_take_bounded_time() {

@@ -3,7 +3,7 @@
 use crate::desk::{Desk, SMALL, Tree, assert_same};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -200,7 +200,10 @@ fn run_as_reader(desk: &Desk, arguments: &[&str]) -> crate::desk::Finished {
     // The superuser may write everywhere, so it has to be somebody else; and that one may not see where the program lies.
     if fs::metadata(&results).unwrap().uid() == 0 {
         let copy = desk.path("program");
-        fs::copy(env!("CARGO_BIN_EXE_attn-circuits"), &copy).unwrap();
+        // With its time: the same program as far as the cache can tell. Not written by this process: a child that another thread
+        // starts meanwhile would have the file open for writing, and such a file cannot be run.
+        let copied = Command::new("cp").arg("-p").arg(env!("CARGO_BIN_EXE_attn-circuits")).arg(&copy).status();
+        assert!(copied.unwrap().success());
         command = desk.command_of(copy.to_str().unwrap());
         command.uid(65534).gid(65534);
     }
