@@ -1,7 +1,7 @@
 use super::parquet;
 use crate::{Error, Result};
 use polars::error::PolarsError;
-use polars::prelude::{DataFrame, Schema};
+use polars::prelude::{Column, DataFrame, DataType, Schema};
 use polars::series::IsSorted;
 use polars_io::SerReader;
 use polars_io::SerWriter;
@@ -60,12 +60,28 @@ pub fn csv_table(bytes: Vec<u8>, schema: &Schema, path: &Path) -> Result<DataFra
         let options = CsvReadOptions::default().with_has_header(true).with_infer_schema_length(Some(0)).with_n_threads(Some(1));
         let text = options.into_reader_with_file_handle(Cursor::new(bytes)).finish()?;
         let typed = text.columns().iter().map(|column| match schema.get(column.name()) {
-            Some(dtype) => column.strict_cast(dtype).unwrap_or_else(|_| column.clone()),
+            Some(dtype) => typed(column, dtype).unwrap_or_else(|| column.clone()),
             None => column.clone(),
         });
         Ok(DataFrame::new(text.height(), typed.collect())?)
     };
     caught(read).map_err(|error| damaged(path, error))
+}
+
+/// A column of texts as values of a type, if every text is one.
+fn typed(column: &Column, dtype: &DataType) -> Option<Column> {
+    if *dtype != DataType::Boolean {
+        return column.strict_cast(dtype).ok();
+    }
+    // The engine's own cast gives up where a column of these has nulls.
+    let value = |text: Option<&str>| match text {
+        None => Some(None),
+        Some("true") => Some(Some(true)),
+        Some("false") => Some(Some(false)),
+        Some(_) => None,
+    };
+    let values: Vec<Option<bool>> = column.str().ok()?.iter().map(value).collect::<Option<_>>()?;
+    Some(Column::new(column.name().clone(), values))
 }
 
 /// The table that [`to_parquet`] wrote, as [`as_read`] has it.
@@ -133,6 +149,16 @@ mod tests {
         let table = df!("value" => values, "holds" => [true; 9], "name" => [Some(""); 9]).unwrap();
         let back = csv_table(to_csv(&table).unwrap(), table.schema(), Path::new("t.csv")).unwrap();
         assert!(back.equals_missing(&table), "{back:?}");
+    }
+
+    /// A parameter that only some models have swept.
+    #[test]
+    fn truth_values_and_their_absence_come_back_from_csv() {
+        let table = df!("rotate" => [None, Some(true), Some(false), None], "value" => [1.0, 2.0, 3.0, 4.0]).unwrap();
+        let back = csv_table(to_csv(&table).unwrap(), table.schema(), Path::new("t.csv")).unwrap();
+        assert!(back.equals_missing(&table), "{back:?}");
+        let other = csv_table(b"rotate,value\nyes,1.0\n".to_vec(), table.schema(), Path::new("t.csv")).unwrap();
+        assert_eq!(other, df!("rotate" => ["yes"], "value" => [1.0]).unwrap());
     }
 
     #[test]
