@@ -110,8 +110,8 @@ fn measure_parts(
     reused: &mut Reused,
 ) -> Result<Vec<Vec<DataFrame>>> {
     let cached = |part: &Part| options.cache.and_then(|cache| cached_part(cache, &part.key));
-    // One after the other: polars reads on threads of its own, and a thread of ours that waits for them begins the next part
-    // meanwhile, and in it the next, until there is no stack left.
+    // One after the other: where polars uses threads of its own, a thread of ours that waits for them begins the next part meanwhile,
+    // and in it the next, until there is no stack left.
     let mut found: Vec<Vec<Option<DataFrame>>> = jobs.iter().map(|job| job.parts.iter().map(cached).collect()).collect();
     // What is left to do, by model: indices into `jobs` and their parts.
     let mut to_do: Vec<(Instance, Vec<(usize, usize)>)> = Vec::new();

@@ -270,7 +270,9 @@ mod tests {
             &[("memory.max", "1000\n"), ("memory.current", "400\n"), ("memory.stat", "file 300\ninactive_file 100\n")],
         );
         write("memory/box", &[("memory.limit_in_bytes", "500\n"), ("memory.usage_in_bytes", "100\n")]);
+        write("jobs/mine/small", &[("memory.max", "200\n"), ("memory.current", "50\n")]);
         let free = |groups: &str| free_in_groups(groups, root.path());
+        assert_eq!(free("0::/jobs/mine/small\n"), Some(150));
         assert_eq!(free("0::/jobs/mine\n"), Some(700));
         assert_eq!(free("0::/jobs/mine/of/a/host\n"), Some(700));
         assert_eq!(free("4:cpu,memory:/box\n0::/jobs/mine\n"), Some(400));
