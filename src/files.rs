@@ -55,7 +55,7 @@ pub(crate) fn read_text(path: &Path, most: u64, what: &str) -> Result<String> {
 /// Replaces the file at `path`, or makes it, in one step: a reader sees the last content or the new one, and never half of it. A
 /// link is replaced, and what it leads to stays.
 ///
-/// What a process leaves that is killed meanwhile is among the [`partials`].
+/// What a process leaves that is killed meanwhile is among the [`partials`], which whoever writes there next may take away.
 ///
 /// # Errors
 /// [`Error::Io`]; the file is as it was then, and nothing lies beside it.

@@ -5,6 +5,7 @@
 
 use crate::{Error, Result};
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 
 /// Writes to standard output. That its reader has seen enough (`list | head`) is no error.
 pub(super) fn say(text: &str) -> Result<()> {
@@ -61,9 +62,13 @@ fn spelt_out(text: &str, kept: impl Fn(&str) -> usize) -> String {
     out
 }
 
+/// Marks that change in which direction text is shown.
+const ORDER: [RangeInclusive<char>; 4] =
+    ['\u{61c}'..='\u{61c}', '\u{200e}'..='\u{200f}', '\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}'];
+
 /// Whether a character does something to a terminal, or to the order in which it shows the others.
 fn steers(c: char) -> bool {
-    (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    (c.is_control() && c != '\n' && c != '\t') || ORDER.iter().any(|marks| marks.contains(&c))
 }
 
 /// Length of the code for a colour at the start of a text; 0 if there is none.
@@ -85,6 +90,7 @@ mod tests {
             ("\u{1b}[2J\r\u{7}", "\\u{1b}[2J\\r\\u{7}"),
             ("\u{9b}2J\u{7f}\0", "\\u{9b}2J\\u{7f}\\u{0}"),
             ("a\u{202e}b\u{202c}c\u{2066}d\u{2069}", "a\\u{202e}b\\u{202c}c\\u{2066}d\\u{2069}"),
+            ("a\u{200f}b\u{61c}", "a\\u{200f}b\\u{61c}"),
             ("\u{1b}[31mred\u{1b}[0m", "\\u{1b}[31mred\\u{1b}[0m"),
         ] {
             assert_eq!(plain(text), shown);

@@ -151,17 +151,21 @@ fn free_in_groups(groups: &str, root: &Path) -> Option<usize> {
     let free = |line: &str| {
         let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
         let (root, limit, used, unneeded) = match controllers {
-            "" => (root.to_path_buf(), "memory.max", "memory.current", "inactive_file "),
-            _ if controllers.split(',').any(|controller| controller == "memory") => {
-                (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
-            }
+            "" => (root.to_path_buf(), "memory.max", "memory.current", ["inactive_file ", "active_file "]),
+            _ if controllers.split(',').any(|controller| controller == "memory") => (
+                root.join("memory"),
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+                ["total_inactive_file ", "total_active_file "],
+            ),
             _ => return None,
         };
         let free = |folder: &Path| {
-            // Files that nobody has read for long are given up when there is no room.
+            // What is kept of files that were read is given up when there is no room.
             let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-            let unneeded = statistics.lines().find_map(|line| line.strip_prefix(unneeded)?.parse::<usize>().ok());
-            let used = number(folder.join(used))?.saturating_sub(unneeded.unwrap_or_default());
+            let of_line = |line: &str| unneeded.iter().find_map(|name| line.strip_prefix(name)?.parse::<usize>().ok());
+            let unneeded: usize = statistics.lines().filter_map(of_line).sum();
+            let used = number(folder.join(used))?.saturating_sub(unneeded);
             Some(number(folder.join(limit))?.saturating_sub(used))
         };
         // The limits of all groups around it hold, too; one that is named but not to be seen here is that of the container's root.
@@ -267,7 +271,11 @@ mod tests {
         write("jobs/mine", &[("memory.max", "max\n"), ("memory.current", "7\n")]);
         write(
             "jobs",
-            &[("memory.max", "1000\n"), ("memory.current", "400\n"), ("memory.stat", "file 300\ninactive_file 100\n")],
+            &[
+                ("memory.max", "1000\n"),
+                ("memory.current", "400\n"),
+                ("memory.stat", "file 300\ninactive_file 60\nactive_file 40\n"),
+            ],
         );
         write("memory/box", &[("memory.limit_in_bytes", "500\n"), ("memory.usage_in_bytes", "100\n")]);
         write("jobs/mine/small", &[("memory.max", "200\n"), ("memory.current", "50\n")]);

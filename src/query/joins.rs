@@ -1,4 +1,4 @@
-//! How many rows a query's joins yield: counted before they are made.
+//! How many rows a query's joins yield: counted before they are made. What is unnested is not counted.
 
 use polars::error::{PolarsResult, polars_bail};
 use polars::prelude::{DataType, DslPlan, Expr, JoinArgs, JoinType, LazyFrame, col, len};
@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// Rows that a join may yield. The largest measured tables of usual experiments have some millions.
 pub(super) const MOST_ROWS: usize = 1 << 24;
 
-/// Refuses a plan with a join of more than [`MOST_ROWS`] rows: two tables of fifty thousand rows each are enough for a join without a
-/// condition that no memory holds.
+/// Refuses a plan with a join of more than [`MOST_ROWS`] rows: two tables of fifty thousand rows each are enough for a join without
+/// a condition that no memory holds.
 ///
 /// # Errors
 /// A join is too large; or a part of the plan that has to be run to know it does not run.
@@ -20,9 +20,9 @@ pub(super) fn check(plan: &DslPlan) -> PolarsResult<()> {
 fn most_rows(plan: &DslPlan) -> PolarsResult<usize> {
     Ok(match plan {
         DslPlan::DataFrameScan { df, .. } => df.height(),
-        DslPlan::Join { input_left, input_right, left_on, right_on, options, .. } => {
+        DslPlan::Join { input_left, input_right, left_on, right_on, predicates, options } => {
             let sides = [Side::new(input_left, left_on)?, Side::new(input_right, right_on)?];
-            joined(&sides, &options.args.how)?
+            joined(&sides, &options.args.how, !predicates.is_empty())?
         }
         DslPlan::Union { inputs, .. } => {
             inputs.iter().try_fold(0, |sum: usize, input| most_rows(input).map(|rows| sum.saturating_add(rows)))?
@@ -36,12 +36,11 @@ fn most_rows(plan: &DslPlan) -> PolarsResult<usize> {
         | DslPlan::Filter { input, .. }
         | DslPlan::GroupBy { input, .. }
         | DslPlan::HStack { input, .. }
-        | DslPlan::MapFunction { input, .. }
         | DslPlan::Select { input, .. }
         | DslPlan::Slice { input, .. }
         | DslPlan::Sort { input, .. } => most_rows(input)?,
-        // The SQL dialect makes no others of tables that are in memory.
-        _ => 0,
+        // Unnesting, above all. A join of it is counted.
+        _ => usize::MAX,
     })
 }
 
@@ -80,8 +79,9 @@ fn key_columns(count: usize) -> Vec<Expr> {
     (0..count).map(|index| col(key_name(index))).collect()
 }
 
-/// At most the rows that come out of a join.
-fn joined(sides: &[Side; 2], how: &JoinType) -> PolarsResult<usize> {
+/// At most the rows that come out of a join. With other conditions than equality all pairs of rows are gone through, whatever
+/// equalities stand beside them.
+fn joined(sides: &[Side; 2], how: &JoinType, all_pairs: bool) -> PolarsResult<usize> {
     let [left, right] = sides;
     // Rows without a counterpart are kept on their side.
     let alone = match how {
@@ -105,6 +105,12 @@ fn joined(sides: &[Side; 2], how: &JoinType) -> PolarsResult<usize> {
         let float = |name: &str| col(name).cast(DataType::Float64);
         single(counted.select([(float("left rows") * float("right rows")).sum()]))?
     };
+    if pairs > MOST_ROWS && all_pairs {
+        polars_bail!(
+            ComputeError: "a join on more than equality would compare {pairs} pairs of rows, and at most {MOST_ROWS} are: join ON \
+             equal columns, and put the other conditions into WHERE"
+        );
+    }
     if pairs > MOST_ROWS {
         polars_bail!(
             ComputeError: "a join would yield {pairs} rows, and at most {MOST_ROWS} are computed: join ON more columns, or choose \

@@ -287,14 +287,20 @@ mod tests {
         for sql in [
             "SELECT COUNT(*) AS n FROM large a CROSS JOIN large b",
             "SELECT COUNT(*) AS n FROM large a JOIN large b ON a.half = b.half",
-            "SELECT COUNT(*) AS n FROM (SELECT * FROM large WHERE key >= 0) a LEFT JOIN (SELECT key, half FROM large) b USING (half)",
-            "WITH c AS (SELECT a.key, model FROM large a CROSS JOIN scores b) SELECT COUNT(*) AS n FROM c JOIN c d ON c.model = d.model",
+            "SELECT COUNT(*) AS n FROM (SELECT * FROM large WHERE key >= 0) a LEFT JOIN large b USING (half)",
+            "WITH c AS (SELECT a.key, model FROM large a CROSS JOIN scores b)
+             SELECT COUNT(*) AS n FROM c JOIN c d ON c.model = d.model",
         ] {
             let error = count(sql).unwrap_err().to_string();
             assert!(error.contains("a join would yield"), "{sql}: {error}");
         }
         let found = count("SELECT COUNT(*) AS n FROM large a JOIN large b ON a.key = b.key AND a.half = b.half").unwrap();
         assert_eq!(found, Some(rows));
+        let unequal = "SELECT COUNT(*) AS n FROM large a JOIN large b ON a.key = b.key AND a.half < b.key";
+        let error = count(unequal).unwrap_err().to_string();
+        assert!(error.contains("put the other conditions into WHERE"), "{error}");
+        let found = count("SELECT COUNT(*) AS n FROM large a JOIN large b ON a.key = b.key WHERE a.half < b.key").unwrap();
+        assert_eq!(found, Some(rows - 2));
         // What is chosen from its tables counts, not what they hold.
         let found = count("SELECT COUNT(*) AS n FROM (SELECT * FROM large WHERE key < 100) a CROSS JOIN large b").unwrap();
         assert_eq!(found, Some(100 * rows));

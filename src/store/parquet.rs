@@ -12,8 +12,8 @@ const MARK: &[u8] = b"PAR1";
 const LONGEST_FOOTER: usize = 4 << 20;
 /// Most rows that lie together: they are written in groups of 262144, or of nearly twice as many.
 const MOST_ROWS: i64 = 1 << 20;
-/// Most values in all.
-const MOST_VALUES: i64 = 1 << 31;
+/// Most values in all: two gibibytes of numbers, several times what the largest tables hold.
+const MOST_VALUES: i64 = 1 << 28;
 /// Largest page before it was compressed: they are written with a mebibyte, or with one value or dictionary that is larger.
 const LARGEST_PAGE: i32 = 64 << 20;
 
@@ -37,7 +37,7 @@ pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
     if !flat || usize::try_from(root.num_children.unwrap_or(0)) != Ok(columns.len()) {
         return Err("its columns are no plain list");
     }
-    let mut rows = 0;
+    let (mut rows, mut bytes) = (0, 0i64);
     for group in &footer.row_groups {
         if !(0..=MOST_ROWS).contains(&group.num_rows) {
             return Err("more of its rows would lie together than are written so");
@@ -45,6 +45,12 @@ pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
         rows += group.num_rows;
         if rows.saturating_mul(columns.len() as i64) > MOST_VALUES {
             return Err("it would have more values than a table has");
+        }
+        // No two columns share what lies there.
+        let sizes = group.columns.iter().filter_map(|column| Some(column.meta_data.as_ref()?.total_compressed_size));
+        bytes = sizes.fold(bytes, i64::saturating_add);
+        if bytes > pages.len() as i64 {
+            return Err("its columns lie one in the other");
         }
         if group.columns.len() != columns.len() || !group.columns.iter().all(|column| is_sound(column, group.num_rows, pages)) {
             return Err("its columns are not what it says");
@@ -199,5 +205,10 @@ mod tests {
             footer.num_rows = 3000 * MOST_ROWS;
         });
         assert_eq!(check(&many), Err("it would have more values than a table has"));
+        let two = file(|_, footer| {
+            footer.row_groups = vec![footer.row_groups[0].clone(); 2];
+            footer.num_rows *= 2;
+        });
+        assert_eq!(check(&two), Err("its columns lie one in the other"));
     }
 }

@@ -153,6 +153,7 @@ impl Staging {
                 .map_err(Error::io(target))?;
             // What is then at the temporary place are the old results; removing them is left to the temporary folder.
             swap(partial, target)?;
+            removable(partial);
         } else {
             fs::rename(partial, target).map_err(Error::io(target))?;
         }
@@ -216,10 +217,25 @@ fn recover(target: &Path) -> Result<()> {
     }
     for entry in files::partials(target).map_err(Error::io(folder_of(target)))? {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            removable(&entry.path());
             fs::remove_dir_all(entry.path()).map_err(Error::io(entry.path()))?;
         }
     }
     Ok(())
+}
+
+/// Lets a folder of ours be removed, if its owner had made it read-only: the last results, of which the new ones have taken the place.
+fn removable(folder: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if let Ok(about) = fs::metadata(folder) {
+            let mode = about.permissions().mode() | 0o700;
+            // That it cannot be is said where it is removed.
+            let _ = fs::set_permissions(folder, fs::Permissions::from_mode(mode));
+        }
+    }
+    let _ = folder;
 }
 
 /// What a folder that is to take the place of `target` is made with, less the umask: what any new folder gets, or no more than the
@@ -438,7 +454,7 @@ mod tests {
         write_results(&target, "loss");
         fs::create_dir(&plain).unwrap();
         assert_eq!(mode(&target), mode(&plain));
-        for last in [0o700, 0o750, 0o777, 0o2775] {
+        for last in [0o700, 0o750, 0o777, 0o2775, 0o555] {
             fs::set_permissions(&target, fs::Permissions::from_mode(last)).unwrap();
             let staging = Staging::new(&target, &|| {}).unwrap();
             // Nobody can read in advance what will be hidden from them.
@@ -446,6 +462,7 @@ mod tests {
             drop(staging);
             write_results(&target, "other");
             assert_eq!(mode(&target), last, "{last:o}");
+            assert_eq!(names(root.path()), ["plain", "run"], "{last:o}");
         }
     }
 

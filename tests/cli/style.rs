@@ -124,7 +124,7 @@ fn two_that_would_be_drawn_into_one_folder_are_refused() {
     assert_eq!(finished.stdout, "1 figure: paper/small\n");
 }
 
-/// A limit on the size of files stands for a disk without room, and for a process that is killed: writing stops in the middle.
+/// A limit on the size of files stands for a disk without room: writing stops in the middle.
 #[cfg(unix)]
 #[test]
 fn the_last_figures_stay_until_the_new_ones_are_there() {
