@@ -25,7 +25,7 @@ pub enum Indexed {
 /// report. Results whose manifest cannot be read are left out. The same results give the same bytes.
 ///
 /// # Errors
-/// [`Error::File`] if there are no results in the folder.
+/// [`crate::Error::File`] if there are no results in the folder.
 pub fn index(folder: &Path) -> Result<String> {
     // A run may replace any of them meanwhile; then its own page will show the new one.
     let stored: Vec<Stored> = results_in(folder)?.iter().filter_map(|results| Stored::open(results).ok()).collect();
@@ -52,7 +52,7 @@ fn entry(stored: &Stored) -> Entry<'_> {
 /// both.
 ///
 /// # Errors
-/// Those of [`index`], and [`Error::Io`].
+/// Those of [`index`], and [`crate::Error::Io`].
 pub fn update_index(folder: &Path) -> Result<Indexed> {
     let path = folder.join(NAME);
     // Whatever cannot be read as a page of ours is not ours to replace.

@@ -10,7 +10,7 @@ use std::path::Path;
 /// killed leaves beside the file, the next one takes away.
 ///
 /// # Errors
-/// Those of `content`, and [`Error::Io`]; the file is as it was then.
+/// Those of `content`, and [`crate::Error::Io`]; the file is as it was then.
 pub fn replace_file(path: &Path, content: impl Fn() -> Result<String>) -> Result<()> {
     let holds = |content: &str| fs::read(path).is_ok_and(|there| there == content.as_bytes());
     // Looked at first: a file that is as it should be may lie where nothing can be written, not even a lock.
