@@ -1,6 +1,7 @@
 //! The results tree on disk: written whole or not at all, by one process at a time; and the cache of what runs have computed.
 
 mod cache;
+mod key;
 mod lock;
 mod manifest;
 mod parquet;
@@ -9,7 +10,8 @@ mod staging;
 mod stored;
 mod tables;
 
-pub use cache::{Cache, Key};
+pub use cache::Cache;
+pub use key::Key;
 pub use manifest::{Artifact, CellRecord, ClaimRecord, FigureRecord, Manifest, ModelRecord, PROGRAM, TableRecord};
 pub use replaced::replace_file;
 pub use staging::{Staging, check_target, clean_up, files_below, known_files};

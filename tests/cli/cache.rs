@@ -1,6 +1,6 @@
 //! What a second run computes, and that it finds the same.
 
-use crate::desk::{Desk, SMALL, Tree, assert_same, repository};
+use crate::desk::{Desk, SMALL, Tree, assert_same};
 use attn_circuits::experiment::{self, LoadOptions, Progress, Reused, RunOptions};
 use attn_circuits::store::Cache;
 use std::fs;
@@ -390,24 +390,6 @@ fn the_place_of_a_file_says_nothing() {
     assert!(moved.stderr.contains(ALL), "{moved:#?}");
     let before = desk.tree("results/small").reproducible();
     assert_same(&before, &desk.tree("out/small").reproducible());
-}
-
-/// Every shipped experiment that takes no more than seconds.
-#[test]
-fn shipped_experiments_are_reused_as_a_whole() {
-    let desk = Desk::new();
-    for name in ["induction", "zero_layer", "skip_trigram_bugs", "qk_ov_roles"] {
-        let file = repository(&format!("experiments/{name}.yaml"));
-        desk.run(["run", &file]).expect(0);
-        let first = desk.tree(&format!("results/{name}")).reproducible();
-        let second = desk.run(["run", &file]).expect(0);
-        assert!(second.stderr.contains("up to date"), "{second:#?}");
-        fs::remove_dir_all(desk.path("results")).unwrap();
-        let third = desk.run(["run", &file]).expect(0);
-        assert!(!third.stderr.contains("measuring"), "{third:#?}");
-        assert_same(&first, &desk.tree(&format!("results/{name}")).reproducible());
-        assert!(Path::new(&file).exists());
-    }
 }
 
 /// Reading them must not nest: there are more of them than a stack is deep.

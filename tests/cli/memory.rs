@@ -1,6 +1,7 @@
 //! Memory: what a run needs is known before it begins.
 
-use crate::desk::{Desk, SMALL, repository};
+use crate::desk::{Desk, SMALL, assert_same, repository};
+use std::fs;
 
 const UNITS: [(&str, f64); 4] = [("bytes", 1.0), ("KiB", 1024.0), ("MiB", 1048576.0), ("GiB", 1073741824.0)];
 
@@ -25,39 +26,24 @@ fn assert_foreseen(desk: &Desk, file: &str, status: i32) {
     assert!((1.0 / 1.5..1.5).contains(&ratio), "{name}: {used} bytes used, {estimate} estimated");
 }
 
-fn shipped() -> Vec<String> {
-    let entries = std::fs::read_dir(repository("experiments")).unwrap().map(|entry| entry.unwrap().path());
-    let files = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml"));
-    let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
-    names.sort();
-    assert!(!names.is_empty());
-    names
-}
-
-/// What takes longest: more than all others together.
-const LONG: &str = "detectors";
-
-/// Models of all kinds, many of them, wide tables, many figures. What was computed once is not computed again.
+/// Models of all kinds, many of them, wide tables, many figures.
 #[test]
-fn shipped_experiments_need_what_was_foreseen_and_are_up_to_date_afterwards() {
-    let names = shipped();
-    assert!(names.iter().any(|name| name == LONG));
-    names.iter().filter(|name| *name != LONG).for_each(|name| assert_foreseen_and_up_to_date(name));
-}
-
-#[test]
-#[ignore = "takes a minute; continuous integration runs it"]
-fn the_longest_experiment_needs_what_was_foreseen_and_is_up_to_date_afterwards() {
-    assert_foreseen_and_up_to_date(LONG);
-}
-
-#[track_caller]
-fn assert_foreseen_and_up_to_date(name: &str) {
-    let desk = Desk::new();
-    let file = repository(&format!("experiments/{name}.yaml"));
-    assert_foreseen(&desk, &file, 0);
-    let again = desk.run(["run", &file]).expect(0);
-    assert!(again.stderr.contains("up to date"), "{name}: {again:#?}");
+fn shipped_experiments_need_what_was_foreseen_and_are_reused_as_a_whole() {
+    let entries = fs::read_dir(repository("experiments")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
+    assert!(!files.is_empty());
+    for path in files {
+        let (desk, file) = (Desk::new(), path.to_str().expect("a path in UTF-8"));
+        let results = || desk.tree(&format!("results/{}", path.file_stem().unwrap().display())).reproducible();
+        assert_foreseen(&desk, file, 0);
+        let first = results();
+        let second = desk.run(["run", file]).expect(0);
+        assert!(second.stderr.contains("up to date"), "{second:#?}");
+        fs::remove_dir_all(desk.path("results")).unwrap();
+        let third = desk.run(["run", file]).expect(0);
+        assert!(third.stderr.contains("reused") && !third.stderr.contains("measuring"), "{third:#?}");
+        assert_same(&first, &results());
+    }
 }
 
 #[test]
