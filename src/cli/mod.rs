@@ -12,7 +12,7 @@ mod verify;
 
 use crate::experiment::plan::{bytes, parse_bytes, program_bytes};
 use crate::experiment::schema::experiment_schema;
-use crate::experiment::{self, Experiment, Indexed, LoadOptions, Progress, Registries, RunOptions, Variant};
+use crate::experiment::{self, Experiment, Indexed, LoadOptions, Registries, RunOptions, Variant};
 use crate::model::build::{BuildContext, weight_bytes};
 use crate::model::export::{export, export_bytes};
 use crate::store::{self, Cache, ClaimRecord, Manifest};

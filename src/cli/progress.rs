@@ -20,6 +20,11 @@ impl Reporter {
         Self { quiet, file: file.display().to_string(), terminal: std::io::stderr().is_terminal(), bar: Mutex::default() }
     }
 
+    /// Says that there is nothing to do.
+    pub fn up_to_date(&self) {
+        self.line("up to date: nothing has changed since these results were made, and all of them are reused");
+    }
+
     fn line(&self, words: &str) {
         if !self.quiet {
             tell(&format!("{}: {words}", self.file));
@@ -69,10 +74,6 @@ impl Progress for Reporter {
 
     fn reused(&self, reused: &Reused) {
         self.line(&format!("reused {reused}"));
-    }
-
-    fn up_to_date(&self) {
-        self.line("up to date: nothing has changed since these results were made, and all of them are reused");
     }
 
     fn finish(&self) {

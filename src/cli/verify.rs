@@ -19,7 +19,7 @@ pub(super) struct VerifyArgs {
     /// Within the tolerance, but with other bytes, is said as such. Another kind of processor adds numbers up in another order, so
     /// last digits differ: models compute with 32-bit numbers, and sums and exponentials multiply their rounding. On the machine
     /// that wrote the results every byte is the same.
-    #[arg(long, value_name = "T", default_value = "1e-4", value_parser = tolerance)]
+    #[arg(long, value_name = "T", default_value_t = Tolerance::DEFAULT, value_parser = tolerance)]
     tolerance: Tolerance,
     #[command(flatten)]
     threads: Threads,
@@ -78,7 +78,7 @@ fn report(found: &Verification, tolerance: Tolerance) -> String {
     );
     let verdict = match found.verdict() {
         Verdict::Same => format!("the same to the byte ({what})"),
-        Verdict::WithinTolerance => format!("the same values within {:e}, other bytes ({what})", tolerance.get()),
+        Verdict::WithinTolerance => format!("the same values within {tolerance}, other bytes ({what})"),
         Verdict::Differs => "DIFFERS".to_string(),
     };
     let mut text = format!("{}: {verdict}\n", found.folder.display());

@@ -1,6 +1,7 @@
 //! The `query:` and `claim:` cells of a run.
 
-use super::run::{Reused, RunOptions};
+use super::progress::Reused;
+use super::run::RunOptions;
 use super::run_tables::{Encoded, RunTables, Written};
 use super::{Cell, Experiment, FigureCell};
 use crate::Result;

@@ -99,8 +99,7 @@ fn files(a: &Manifest, b: &Manifest) -> Vec<String> {
 
 fn tables(a: &Stored, b: &Stored, tolerance: Tolerance) -> Result<Vec<TableDifference>> {
     let (left, right) = (&a.manifest.tables, &b.manifest.tables);
-    let models = a.manifest.models.iter().chain(&b.manifest.models);
-    let swept: BTreeSet<String> = models.flat_map(|model| model.swept.keys().cloned()).collect();
+    let swept: BTreeSet<String> = a.manifest.swept().chain(b.manifest.swept()).cloned().collect();
     let mut found = Vec::new();
     for (name, record) in left {
         let change = match right.get(name) {

@@ -60,6 +60,8 @@ pub fn update_index(folder: &Path) -> Result<Indexed> {
     if path.symlink_metadata().is_ok() && !files::read(&path, LARGEST, "an index page").is_ok_and(ours) {
         return Ok(Indexed::Foreign(path));
     }
+    // Where there are no results nothing is made.
+    results_in(folder)?;
     replace_file(&path, || index(folder))?;
     Ok(Indexed::Written(path))
 }

@@ -140,8 +140,7 @@ impl Loader<'_> {
     fn experiment(&mut self, root: &Node) -> Option<Experiment> {
         let models = self.models(root);
         let inputs = self.inputs(root);
-        let limit = self.limit;
-        let too_large = self.check_models(&models, limit);
+        let too_large = self.check_models(&models);
         // With a model that does not fit, no cell's cost means anything; its names and queries are checked all the same.
         let cells = self.cells(root, &models, &inputs);
         if too_large || !self.problems.is_empty() || !self.outcome.diagnostics.is_empty() {
@@ -166,12 +165,13 @@ impl Loader<'_> {
             set: Vec::new(),
             digests: std::mem::take(&mut self.digests),
         };
-        self.check_cells(root, &experiment, limit);
+        self.check_cells(root, &experiment);
         Some(experiment)
     }
 
     /// Reports models that do not fit into memory; answers whether there are any.
-    fn check_models(&mut self, models: &Entries<super::Model>, limit: usize) -> bool {
+    fn check_models(&mut self, models: &Entries<super::Model>) -> bool {
+        let limit = self.limit;
         let before = self.problems.len();
         for (name, named) in models {
             let Some(plan) = named.value.as_ref().map(|model| model_plan(name, model)) else { continue };
@@ -189,7 +189,8 @@ impl Loader<'_> {
     }
 
     /// Reports the cell that costs most if the run does not fit into memory.
-    fn check_cells(&mut self, root: &Node, experiment: &Experiment, limit: usize) {
+    fn check_cells(&mut self, root: &Node, experiment: &Experiment) {
+        let limit = self.limit;
         let plan = experiment.plan();
         let nodes = root.get("cells").map(Node::items).unwrap_or_default();
         let total = |cell: &super::plan::CellPlan| cell.table_bytes.saturating_add(cell.working_bytes);

@@ -1,6 +1,7 @@
 //! The `measure:` cells of a run.
 
-use super::run::{Reused, RunOptions};
+use super::progress::Reused;
+use super::run::RunOptions;
 use super::run_tables::{Encoded, Written};
 use super::tables::{MODEL, REPLICATE};
 use super::{Cell, Experiment, Instance, MeasureCell};

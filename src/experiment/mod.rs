@@ -16,7 +16,9 @@ mod models;
 mod overrides;
 pub mod plan;
 mod present;
+mod progress;
 mod reads;
+mod redraw;
 mod registries;
 mod run;
 mod run_tables;
@@ -32,9 +34,11 @@ mod yaml;
 
 pub use index::{Indexed, index, refresh_index, update_index};
 pub use load::{LoadOptions, load, load_str, load_with};
-pub use present::{check_drawn_into, draw_into, named, redraw};
+pub use present::named;
+pub use progress::{Count, Progress, Reused, Silent};
+pub use redraw::{check_drawn_into, draw_into, redraw};
 pub use registries::Registries;
-pub use run::{Count, Finished, Progress, Reused, RunOptions, Silent, run};
+pub use run::{Finished, RunOptions, run};
 pub use up_to_date::up_to_date;
 
 use crate::figure::Figure;

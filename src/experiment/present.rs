@@ -1,19 +1,15 @@
 use super::ingredients::parameters_key;
-use super::run::{Count, Progress, Silent};
+use super::progress::{Count, Progress};
 use super::run_tables::key_of_tables;
 use crate::figure::{Drawing, FIGURES, Figure, Style};
 use crate::kind::Kind;
 use crate::query::{self, Tables};
 use crate::report::{Block, Report, number, render};
-use crate::store::{
-    Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, PROGRAM, Staging, Stored, is_results, known_files, parquet_table,
-};
-use crate::{Error, Result, files};
+use crate::store::{Artifact, Cache, CellRecord, FigureRecord, Key, Manifest, Staging};
+use crate::{Error, Result};
 use indexmap::IndexSet;
 use rayon::prelude::*;
 use serde_json::Value;
-use std::fs;
-use std::path::{Component, Path, PathBuf};
 
 /// Derived tables with more rows are folded away in the report, as measured ones are.
 const LONGEST_SHOWN: usize = 16;
@@ -57,7 +53,7 @@ fn kept_drawing(cache: &Cache, key: &Key) -> Option<Drawing> {
 }
 
 /// All figures, each with its path without the ending, and whether it was in the cache.
-fn drawings(
+pub(super) fn drawings(
     (manifest, own): (&Manifest, Option<&[&dyn Figure]>),
     tables: &Tables,
     style: &Style,
@@ -199,105 +195,6 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// Draws figures and report of a results folder again from its stored tables, measuring nothing, and puts them in place. The
-/// manifest then says by which program, if it is another one than made the tables.
-///
-/// # Errors
-/// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
-/// then.
-pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
-    // What is no results folder is said before anything is made beside it, and all is read anew when nobody else writes there.
-    let folder = &Stored::open(folder)?.folder;
-    let staging = Staging::new(folder, &|| progress.waiting(folder))?;
-    let stored = Stored::open(folder)?;
-    let mut manifest = stored.manifest.clone();
-    manifest.drawn_by = (manifest.program != PROGRAM).then(|| PROGRAM.to_string());
-    let source = stored.read("experiment.yaml")?;
-    let tables = copied_tables(&stored, &staging)?;
-    present(&mut manifest, None, &tables, &String::from_utf8_lossy(&source), (None, &staging), progress)?;
-    staging.write("experiment.yaml", &source)?;
-    // Results that were kept without it, in a repository say, are drawn all the same.
-    if stored.folder.join("run.json").exists() {
-        staging.write("run.json", &stored.read("run.json")?)?;
-    }
-    staging.write("manifest.json", manifest.to_json().as_bytes())?;
-    staging.publish()?;
-    progress.finish();
-    Ok(manifest)
-}
-
-/// Checks that figures may be drawn into a folder, which need not be there yet: they would be in the way of the next run among
-/// the results of one.
-///
-/// # Errors
-/// [`Error::File`] if results of a run lie there, or around it.
-pub fn check_drawn_into(target: &Path) -> Result<()> {
-    if is_results(target) {
-        let text = "holds results of a run, and other figures would make its manifest untrue; choose another folder";
-        return Err(Error::file(target, text));
-    }
-    // Other programs have manifests, too, and it is no harm to draw below one of those.
-    match resolved(target)?.ancestors().find(|folder| known_files(folder).is_some()) {
-        Some(results) => {
-            let what = "which holds results of a run: figures there would be in the way of the next one";
-            Err(Error::file(target, format!("lies in {}, {what}; choose another folder", results.display())))
-        }
-        None => Ok(()),
-    }
-}
-
-/// Where a path leads when the folders in it that are not there have been made.
-fn resolved(path: &Path) -> Result<PathBuf> {
-    let mut resolved = PathBuf::new();
-    for component in std::path::absolute(path).map_err(Error::io(path))?.components() {
-        match component {
-            Component::ParentDir => _ = resolved.pop(),
-            other => resolved.push(other),
-        }
-        if let Ok(real) = fs::canonicalize(&resolved) {
-            resolved = real;
-        }
-    }
-    Ok(resolved)
-}
-
-/// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
-/// they are. Each file appears whole or not at all. Answers with the number of figures.
-///
-/// # Errors
-/// Those of [`redraw`] and [`check_drawn_into`].
-pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
-    let stored = Stored::open(folder)?;
-    check_drawn_into(target)?;
-    let mut tables = Tables::new();
-    for name in stored.manifest.tables.keys() {
-        tables.insert(name.clone(), stored.table(name)?);
-    }
-    let drawings = drawings((&stored.manifest, None), &tables, style, None, &Silent)?;
-    fs::create_dir_all(target).map_err(Error::io(target))?;
-    for (path, drawing, _) in &drawings {
-        let name = path.trim_start_matches("figures/");
-        for (end, bytes) in [("svg", drawing.svg.as_bytes()), ("png", &drawing.png)] {
-            files::replace(&target.join(format!("{name}.{end}")), bytes)?;
-        }
-    }
-    Ok(drawings.len())
-}
-
-/// All tables of a results folder, whose files are copied on the way.
-fn copied_tables(stored: &Stored, staging: &Staging) -> Result<Tables> {
-    let mut tables = Tables::new();
-    for (name, record) in &stored.manifest.tables {
-        let csv = format!("tables/{name}.csv");
-        staging.write(&csv, &stored.checked(&csv, &record.csv)?)?;
-        let parquet = format!("tables/{name}.parquet");
-        let bytes = stored.checked(&parquet, &record.parquet)?;
-        staging.write(&parquet, &bytes)?;
-        tables.insert(name.clone(), parquet_table(bytes, &stored.folder.join(&parquet))?);
-    }
-    Ok(tables)
 }
 
 #[cfg(test)]

@@ -1,47 +1,16 @@
 use super::Experiment;
 use super::plan::system_number;
 use super::present::present;
+use super::progress::{Progress, Reused, Silent};
 use super::run_tables::RunTables;
 use super::{Instance, asking, measuring, up_to_date};
 use crate::Result;
 use crate::figure::Figure;
-use crate::names::counted;
 use crate::store::{Cache, Manifest, ModelRecord, PROGRAM, Staging};
-use serde::Serialize;
 use serde_json::json;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Instant, SystemTime};
-
-/// Hears how far a run is.
-pub trait Progress: Sync {
-    /// A phase begins that has `steps` steps.
-    fn phase(&self, name: &str, steps: usize);
-    /// A step of the phase is done.
-    fn step(&self, name: &str);
-    /// The last phase is over.
-    fn finish(&self);
-    /// Some of the run was there already.
-    fn reused(&self, reused: &Reused);
-    /// There is nothing to do.
-    fn up_to_date(&self);
-    /// Another process writes the results in this folder; the run goes on when it has ended.
-    fn waiting(&self, folder: &Path);
-}
-
-/// Tells nobody.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn phase(&self, _: &str, _: usize) {}
-    fn step(&self, _: &str) {}
-    fn finish(&self) {}
-    fn reused(&self, _: &Reused) {}
-    fn up_to_date(&self) {}
-    fn waiting(&self, _: &Path) {}
-}
 
 /// How an experiment is run.
 #[derive(Clone, Copy)]
@@ -61,55 +30,6 @@ impl Default for RunOptions<'_> {
     /// No cache, and nobody is told.
     fn default() -> Self {
         Self { cache: None, progress: &Silent }
-    }
-}
-
-/// How many of all are not computed anew.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Count {
-    /// Taken from the cache.
-    pub reused: usize,
-    /// All.
-    pub all: usize,
-}
-
-impl Count {
-    /// Counts one more.
-    pub(super) fn add(&mut self, reused: bool) {
-        self.reused += usize::from(reused);
-        self.all += 1;
-    }
-}
-
-/// What of a run was in the cache. Shown as `13 of 14 measurements, 8 of 8 queries, …`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Reused {
-    /// Measures of a model: a cell has as many as it measures models.
-    pub measurements: Count,
-    /// Derived tables.
-    pub queries: Count,
-    /// Claims.
-    pub claims: Count,
-    /// Figures.
-    pub figures: Count,
-}
-
-impl Reused {
-    /// Whether anything was.
-    pub fn any(&self) -> bool {
-        self.counts().iter().any(|(count, _)| count.reused > 0)
-    }
-
-    fn counts(&self) -> [(Count, &'static str); 4] {
-        [(self.measurements, "measurement"), (self.queries, "query"), (self.claims, "claim"), (self.figures, "figure")]
-    }
-}
-
-impl fmt::Display for Reused {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let words = |(Count { reused, all }, name): (Count, &str)| format!("{reused} of {}", counted(all, name));
-        let there = self.counts().into_iter().filter(|(count, _)| count.all > 0);
-        f.write_str(&there.map(words).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -216,7 +136,7 @@ fn host() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{LoadOptions, Registries, load_str, redraw, testing};
+    use crate::experiment::{Count, LoadOptions, Registries, load_str, redraw, testing};
     use crate::input::InputContext;
     use crate::input::{INPUTS, Recipe};
     use crate::kind::Kind;

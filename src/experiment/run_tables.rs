@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::query::Tables;
-use crate::store::{Cache, Key, Staging, TableRecord, as_read, decode_parquet, to_csv, to_parquet};
+use crate::store::{Cache, Key, Staging, TableRecord, as_read, decode_parquet, hash, to_csv, to_parquet};
 use indexmap::IndexMap;
 use polars::prelude::DataFrame;
 
@@ -22,7 +22,6 @@ impl Encoded {
         let frame = as_read(frame);
         let (csv, parquet) = rayon::join(|| to_csv(&frame), || to_parquet(&frame));
         let (csv, parquet) = (csv?, parquet?);
-        let hash = |bytes: &[u8]| blake3::hash(bytes).to_hex().to_string();
         let columns = frame.schema().iter().map(|(name, dtype)| (name.to_string(), dtype.to_string())).collect();
         let record = TableRecord { rows: frame.height(), columns, csv: hash(&csv), parquet: hash(&parquet) };
         Ok(Self { csv, parquet, record, frame })

@@ -4,7 +4,7 @@ use super::ingredients::{Digests, digest};
 use super::run::git_revision;
 use super::{Experiment, load};
 use crate::files;
-use crate::store::{Cache, Key, Manifest};
+use crate::store::{Cache, Key, Manifest, hash};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -26,26 +26,21 @@ pub fn up_to_date(path: &Path, overrides: &[(String, String)], out: &Path, cache
     let base = path.parent().unwrap_or(Path::new(""));
     let parts = cache.get(&key(path, &source, overrides))?;
     let made: Made = serde_json::from_slice(parts.first()?).ok()?;
-    if made.files.iter().any(|(file, before)| digest(&base.join(file)).ok().as_ref() != Some(before)) {
-        return None;
-    }
     let folder = out.join(path.file_stem()?);
     let manifest = Manifest::read(&folder).ok()?;
     let is = |file: &str, hash: &str| digest(&folder.join(file)).is_ok_and(|found| found == hash);
-    let tables = manifest.tables.iter().all(|(name, record)| {
-        is(&format!("tables/{name}.csv"), &record.csv) && is(&format!("tables/{name}.parquet"), &record.parquet)
-    });
-    let whole = tables
-        && is("manifest.json", &made.manifest)
-        && is("experiment.yaml", blake3::hash(&source).to_hex().as_str())
-        && manifest.artifacts.iter().all(|artifact| is(&artifact.path, &artifact.blake3))
+    let whole = is("manifest.json", &made.manifest)
+        && is("experiment.yaml", &hash(&source))
+        && manifest.hashed().all(|(file, hash)| is(&file, hash))
         && folder.join("run.json").is_file();
-    (whole && manifest.git_revision == git_revision(base)).then_some((folder, manifest))
+    // Last, since these files may be large.
+    let same = || made.files.iter().all(|(file, before)| digest(&base.join(file)).is_ok_and(|now| now == *before));
+    (whole && manifest.git_revision == git_revision(base) && same()).then_some((folder, manifest))
 }
 
 /// Remembers what a run has made, for [`up_to_date`].
 pub(super) fn remember(experiment: &Experiment, manifest: &str, cache: &Cache) {
-    let made = Made { files: experiment.digests.clone(), manifest: blake3::hash(manifest.as_bytes()).to_hex().to_string() };
+    let made = Made { files: experiment.digests.clone(), manifest: hash(manifest.as_bytes()) };
     let made = serde_json::to_vec(&made).expect("paths of an experiment file are texts");
     cache.put(&key(&experiment.path, experiment.source.as_bytes(), &experiment.set), &[&made]);
 }

@@ -48,15 +48,19 @@ pub fn data(of: &str, tables: &Tables) -> Result<DataFrame> {
 /// # Errors
 /// [`crate::Error::Table`] if polars cannot parse, plan or run the query.
 pub fn select(sql: &str, tables: &Tables) -> Result<DataFrame> {
-    let found = execute(sql, tables)?;
-    let columns: Vec<String> = found.get_column_names().iter().map(ToString::to_string).collect();
-    if let Some(ordered) = parse(sql).and_then(|query| with_order(query, &columns)) {
-        // Sorting by a column that the query renamed or hid is not always possible; the answer then is sorted afterwards.
-        if let Ok(found) = execute(&ordered, tables) {
-            return Ok(found);
-        }
+    // Which columns it yields does not depend on the rows.
+    let empty = tables.iter().map(|(name, table)| (name.clone(), table.clear())).collect();
+    let columns: Vec<String> = execute(sql, &empty)?.get_column_names().iter().map(ToString::to_string).collect();
+    let query = parse(sql);
+    let has_order = query.as_ref().is_some_and(|query| query.order_by.is_some());
+    // Sorting by a column that the query renamed or hid is not always possible; the answer then is sorted afterwards.
+    if let Some(ordered) = query.and_then(|query| with_order(query, &columns))
+        && let Ok(found) = execute(&ordered, tables)
+    {
+        return Ok(found);
     }
-    if parse(sql).is_some_and(|query| query.order_by.is_some()) {
+    let found = execute(sql, tables)?;
+    if has_order {
         return Ok(found);
     }
     Ok(found.sort(columns, SortMultipleOptions::default().with_nulls_last(false).with_maintain_order(true))?)

@@ -1,7 +1,6 @@
 use super::Key;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -118,17 +117,14 @@ impl Cache {
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let tag = self.folder.join(TAG);
         if !tag.exists() {
-            fs::write(&tag, TAG_TEXT).map_err(Error::io(&tag))?;
+            files::replace(&tag, TAG_TEXT.as_bytes())?;
         }
-        let mut file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(folder).map_err(Error::io(folder))?;
-        file.write_all(&bytes).map_err(Error::io(&path))?;
-        file.persist(&path).map_err(|failed| Error::io(&path)(failed.error))?;
-        Ok(())
+        files::replace(&path, &bytes)
     }
 
     /// Removes what was not used for longest until the cache is within its limit. It happens by itself, now and then while
     /// something is put there, and when a cache is dropped.
-    pub fn trim(&self) {
+    fn trim(&self) {
         let mut unseen = self.unseen();
         self.make_room(0);
         *unseen = Some(0);
@@ -164,7 +160,7 @@ impl Cache {
         let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let folders = folders.filter(|folder| folder.file_name().to_str().is_some_and(|name| is_hex(name, 2)));
         let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
-        let ours = |name: &str| is_hex(name, 2 * HASH - 2) || name.starts_with(PARTIAL);
+        let ours = |name: &str| is_hex(name, 2 * HASH - 2) || (name.starts_with('.') && name.contains(files::PARTIAL));
         let entry = |file: fs::DirEntry| {
             file.file_name().to_str().filter(|name| ours(name))?;
             let about = file.metadata().ok().filter(fs::Metadata::is_file)?;
@@ -176,8 +172,8 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // Also if nothing was put there: the limit may be a lower one than that of the last run.
-        if *self.unseen() != Some(0) {
+        // Who has put nothing there leaves the looking to others: it takes reading a folder of all that is there.
+        if self.unseen().is_some_and(|bytes| bytes > 0) {
             self.trim();
         }
     }
@@ -189,9 +185,6 @@ const TAG_TEXT: &str = "\
 Signature: 8a477f597d28d172789f06886806bc55
 # What runs of attn-circuits have computed. It can be deleted at any time. See https://bford.info/cachedir/
 ";
-
-/// How the names of files start that are not written to their end yet.
-const PARTIAL: &str = "partial-";
 
 /// An entry as bytes: the parts behind their number and lengths, and a hash of all and of the key at the end.
 fn pack(parts: &[&[u8]], key: &Key) -> Vec<u8> {
@@ -297,7 +290,7 @@ mod tests {
         cache.put(&key("new"), &[&part]);
         cache.trim();
         assert_eq!(cache.get(&key("c")), None);
-        assert!(["used long ago", "a", "b", "new"].iter().any(|name| cache.get(&key(name)).is_some()));
+        assert_eq!(["a", "b"].iter().filter(|name| cache.get(&key(name)).is_some()).count(), 1);
         assert!(cache.get(&key("new")).is_some() && cache.get(&key("used long ago")).is_some());
         let left: u64 = cache.entries().iter().map(|(_, size, _)| size).sum();
         assert!(left <= 8_000, "{left}");
@@ -331,16 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_limit_counts_at_once() {
+    fn a_lower_limit_counts_from_the_first_entry_on() {
         let (folder, cache) = cache(1 << 20);
         let put = |cache: &Cache, names: &[&str]| names.iter().for_each(|name| cache.put(&key(name), &[&[0; 600]]));
-        let open = || Cache::new(folder.path().join("cache"), 1500);
         put(&cache, &["a", "b", "c"]);
-        // Nothing is put there, and nothing asked for.
-        drop(open());
-        assert_eq!(cache.entries().len(), 1);
-        put(&cache, &["a", "b", "c"]);
-        let lower = open();
+        let lower = Cache::new(folder.path().join("cache"), 1500);
         put(&lower, &["d"]);
         assert!(size(&lower) <= 1500 && lower.get(&key("d")).is_some(), "{:?}", lower.entries());
     }
@@ -374,7 +362,7 @@ mod tests {
     fn what_killed_runs_left_is_counted_and_goes_as_well() {
         let (_folder, cache) = cache(1000);
         cache.put(&key("a"), &[b"x"]);
-        let left = cache.path(&key("a")).with_file_name(format!("{PARTIAL}x"));
+        let left = cache.path(&key("a")).with_file_name(format!(".x.{}x", files::PARTIAL));
         fs::write(&left, vec![0; 5000]).unwrap();
         File::options().append(true).open(&left).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         cache.trim();

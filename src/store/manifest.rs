@@ -183,8 +183,13 @@ pub struct Artifact {
 impl Artifact {
     /// The record of a file that is about to be written.
     pub fn new(path: &str, bytes: &[u8]) -> Self {
-        Self { path: path.to_string(), blake3: blake3::hash(bytes).to_hex().to_string() }
+        Self { path: path.to_string(), blake3: hash(bytes) }
     }
+}
+
+/// BLAKE3 as hex digits.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// Whether a path leads to something within the folder that it starts from, on any system.
@@ -224,6 +229,20 @@ impl Manifest {
             Some(inner) => Err(Error::file(&path, format!("holds `{}`, which leads out of the folder", shorten(inner)))),
             None => Ok(manifest),
         }
+    }
+
+    /// Names of the parameters that any model sweeps.
+    pub fn swept(&self) -> impl Iterator<Item = &String> {
+        self.models.iter().flat_map(|model| model.swept.keys())
+    }
+
+    /// Every file that it has the hash of, with that: tables, figures and report.
+    pub fn hashed(&self) -> impl Iterator<Item = (String, &str)> {
+        let tables = self.tables.iter().flat_map(|(name, table)| {
+            [("csv", &table.csv), ("parquet", &table.parquet)]
+                .map(|(end, hash)| (format!("tables/{name}.{end}"), hash.as_str()))
+        });
+        tables.chain(self.artifacts.iter().map(|artifact| (artifact.path.clone(), artifact.blake3.as_str())))
     }
 
     /// The claims, in order.

@@ -2,6 +2,7 @@
 
 mod cache;
 mod key;
+mod known;
 mod lock;
 mod manifest;
 mod parquet;
@@ -12,8 +13,10 @@ mod tables;
 
 pub use cache::Cache;
 pub use key::Key;
+pub use known::{files_below, known_files};
+pub(crate) use manifest::hash;
 pub use manifest::{Artifact, CellRecord, ClaimRecord, FigureRecord, Manifest, ModelRecord, PROGRAM, TableRecord};
 pub use replaced::replace_file;
-pub use staging::{Staging, check_target, clean_up, files_below, known_files};
+pub use staging::{Staging, clean_up};
 pub use stored::{Stored, is_results, results_in};
 pub use tables::{as_read, csv_table, decode_parquet, parquet_table, to_csv, to_parquet};

@@ -1,77 +1,12 @@
+use super::known::check_target;
 use super::lock::Lock;
-use super::manifest::LARGEST;
 use crate::files::{self, PARTIAL, beside, folder_of, hidden};
 use crate::{Error, Result};
-use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-/// Files that every results folder has, beside its tables and what the manifest lists.
-const FIXED: [&str; 4] = ["experiment.yaml", "manifest.json", "report.html", "run.json"];
-
-/// Checks that results may be written to `target`: there is nothing yet, or nothing but what a run wrote.
-///
-/// # Errors
-/// [`Error::File`] if something else stands there, or a file that no run wrote lies among the results.
-pub fn check_target(target: &Path) -> Result<()> {
-    let in_the_way = || {
-        let text = "is in the way: it holds no results of a run, and is not overwritten; move it or choose another --out";
-        Error::file(target, text)
-    };
-    let files = match files_below(target, "") {
-        Ok(files) if files.is_empty() => return Ok(()),
-        Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(_) if target.is_file() => return Err(in_the_way()),
-        Err(error) => return Err(Error::io(target)(error)),
-    };
-    let known = known_files(target).ok_or_else(in_the_way)?;
-    match files.iter().find(|file| !known.contains(*file)) {
-        Some(file) => {
-            let text = "lies among the results, but no run wrote it: it would be lost; move it elsewhere";
-            Err(Error::file(target.join(file), text))
-        }
-        None => Ok(()),
-    }
-}
-
-/// The files that the manifest of a results folder knows; none if it is not a manifest of ours, of whatever version.
-pub fn known_files(folder: &Path) -> Option<HashSet<String>> {
-    let manifest: Value =
-        serde_json::from_slice(&files::read(&folder.join("manifest.json"), LARGEST, "a manifest").ok()?).ok()?;
-    manifest.get("program")?.as_str().filter(|program| program.starts_with("attn-circuits"))?;
-    let mut known: HashSet<String> = FIXED.iter().map(ToString::to_string).collect();
-    for name in manifest.get("tables")?.as_object()?.keys() {
-        known.extend(["csv", "parquet"].map(|end| format!("tables/{name}.{end}")));
-    }
-    for artifact in manifest.get("artifacts")?.as_array()? {
-        known.insert(artifact.get("path")?.as_str()?.to_string());
-    }
-    Some(known)
-}
-
-/// Paths of all files below a folder, relative to it and with `/`; `prefix` stands before each.
-///
-/// # Errors
-/// What the system says.
-pub fn files_below(folder: &Path, prefix: &str) -> io::Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path(), &format!("{path}/"))?);
-        } else {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
 
 /// A results folder in the making: files are written beside the place where they will stand, and moved there all at once.
 ///
@@ -103,7 +38,8 @@ impl Staging {
     /// for.
     ///
     /// # Errors
-    /// Those of [`check_target`]; [`Error::Io`] if the folder cannot be written.
+    /// [`Error::File`] if something else than results of a run stands there, or lies among them; [`Error::Io`] if the folder cannot be
+    /// written.
     pub fn new(target: &Path, waiting: &dyn Fn()) -> Result<Self> {
         let target = &*linked(target);
         let parent = folder_of(target);
@@ -140,7 +76,7 @@ impl Staging {
     /// Moves the folder into its place. What stood there before is removed only after the new one is there.
     ///
     /// # Errors
-    /// Those of [`check_target`]; [`Error::Io`].
+    /// [`Error::File`] if something else has come to lie among the last results; [`Error::Io`].
     pub fn publish(mut self) -> Result<()> {
         let target = &self.target;
         let partial = self.partial.path();
@@ -273,6 +209,7 @@ fn swap_in_steps(new: &Path, target: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::files_below;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
@@ -314,10 +251,10 @@ mod tests {
 
     #[track_caller]
     fn assert_refused(target: &Path, why: &str) {
-        let before = files_below(target, "").unwrap();
+        let before = files_below(target).unwrap();
         let error = Staging::new(target, &|| {}).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
-        assert_eq!(files_below(target, "").unwrap(), before);
+        assert_eq!(files_below(target).unwrap(), before);
     }
 
     #[test]
@@ -375,14 +312,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("run");
         write_results(&target, "last");
-        let before = files_below(&target, "").unwrap();
+        let before = files_below(&target).unwrap();
         let leave = || {
             fs::create_dir_all(root.path().join(".run.partial-aB3xyz/tables")).unwrap();
             fs::write(root.path().join(".run.lock"), "").unwrap();
         };
         leave();
         clean_up(&target);
-        assert_eq!((names(root.path()), files_below(&target, "").unwrap()), (vec!["run".to_string()], before));
+        assert_eq!((names(root.path()), files_below(&target).unwrap()), (vec!["run".to_string()], before));
         // What a process is at is not taken from under it.
         let staging = Staging::new(&target, &|| {}).unwrap();
         staging.write("tables/new.csv", b"1").unwrap();

@@ -1,4 +1,4 @@
-use super::{Manifest, parquet_table};
+use super::{Manifest, hash, parquet_table};
 use crate::{Error, Result, files};
 use polars::prelude::DataFrame;
 use std::fs;
@@ -63,7 +63,7 @@ impl Stored {
     /// [`Error::File`] if it is missing, or not what the run wrote.
     pub fn checked(&self, path: &str, blake3: &str) -> Result<Vec<u8>> {
         let bytes = self.read(path)?;
-        if blake3::hash(&bytes).to_hex().as_str() != blake3 {
+        if hash(&bytes) != blake3 {
             return Err(Error::file(self.folder.join(path), "is not what the run wrote; `run` makes it anew"));
         }
         Ok(bytes)

@@ -318,7 +318,6 @@ impl Progress for Watching<'_> {
     fn phase(&self, _: &str, _: usize) {}
     fn finish(&self) {}
     fn reused(&self, _: &Reused) {}
-    fn up_to_date(&self) {}
     fn waiting(&self, _: &Path) {}
 }
 

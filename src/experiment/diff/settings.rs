@@ -4,6 +4,7 @@ use crate::Result;
 use crate::experiment::diagnostic::{Diagnostic, Sources, Span};
 use crate::experiment::overrides;
 use crate::experiment::yaml::{Node, Value, parse};
+use crate::names::shorten;
 use crate::store::Stored;
 use crate::{Error, experiment::diagnostic};
 use serde_json::Value as Json;
@@ -232,5 +233,5 @@ fn shown(node: &Node) -> String {
         Json::String(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     };
-    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST - 1).chain(['…']).collect() }
+    shorten(&text)
 }
