@@ -78,16 +78,19 @@ impl TensorFile {
         &self.header
     }
 
-    /// Reads a tensor of the header: hands `take` one number after the other, of `N` bytes each, with its index, until there is
-    /// none or `take` fails.
+    /// Reads a tensor of the header: what `convert` makes of its numbers, of `N` bytes each, and their indices.
     ///
     /// # Errors
-    /// Those of `take`; [`Error::Io`]; [`Error::File`] if the file is not what it was when it was opened.
-    pub fn read<const N: usize>(&self, tensor: &TensorInfo, mut take: impl FnMut(usize, [u8; N]) -> Result<()>) -> Result<()> {
+    /// Those of `convert`; [`Error::Io`]; [`Error::File`] if the file is not what it was when it was opened.
+    pub fn read<const N: usize, T>(
+        &self,
+        tensor: &TensorInfo,
+        mut convert: impl FnMut(usize, [u8; N]) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let changed = || Error::file(&self.path, "has changed while it was read; run again");
         let (mut at, end) = tensor.data_offsets;
         let mut piece = vec![0; PIECE.min(end - at)];
-        let mut index = 0;
+        let mut values = Vec::with_capacity((end - at) / N);
         while at < end {
             let length = PIECE.min(end - at);
             let bytes = &mut piece[..length];
@@ -96,8 +99,7 @@ impl TensorFile {
                 _ => Error::io(&self.path)(error),
             })?;
             for &number in bytes.as_chunks::<N>().0 {
-                take(index, number)?;
-                index += 1;
+                values.push(convert(values.len(), number)?);
             }
             at += length;
         }
@@ -105,7 +107,7 @@ impl TensorFile {
         if state(&self.file).map_err(Error::io(&self.path))? != self.state {
             return Err(changed());
         }
-        Ok(())
+        Ok(values)
     }
 }
 
@@ -152,13 +154,11 @@ mod tests {
     }
 
     fn numbers<const N: usize>(file: &TensorFile, name: &str) -> Result<Vec<[u8; N]>> {
-        let mut numbers = Vec::new();
+        let mut next = 0..;
         file.read(file.header().info(name).unwrap(), |index, number| {
-            assert_eq!(index, numbers.len());
-            numbers.push(number);
-            Ok(())
-        })?;
-        Ok(numbers)
+            assert_eq!(Some(index), next.next());
+            Ok(number)
+        })
     }
 
     #[test]

@@ -326,7 +326,7 @@ fn no_thread_more_or_less_changes_a_digit() {
     let sweep = Sweep::new(&model, &batch).other(&other);
     let mut interventions: Vec<_> =
         Replacement::ALL.iter().filter(|by| **by != MEAN).flat_map(|&by| each_way(&sites(), by)).collect();
-    interventions.push(Intervention::of_layer(model.config(), 0, MEAN));
+    interventions.push(Intervention::of_heads(&[HeadId::new(0, 0), HeadId::new(0, 1)], MEAN));
     let run = |threads| {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| sweep.run(&interventions, &[vec![0, 1], vec![3]]).unwrap())

@@ -7,6 +7,7 @@ use super::copying::copying_score;
 use super::head_scores::{Score, head_scores};
 use super::loss::repeat_groups;
 use super::sweep::Sweep;
+use super::virtual_heads::VirtualHead;
 use super::weights::{Circuit, Circuits, Shared};
 use crate::Result;
 use crate::batch::TokenBatch;
@@ -16,7 +17,6 @@ use crate::model::{Channel, HeadId, ModelConfig, Transformer};
 use crate::stream::Stream;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::fmt;
 
 /// What may be true of a model: that a head, or an edge between two heads, belongs to what is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,15 +39,6 @@ impl Candidate {
     pub fn head(self) -> HeadId {
         match self {
             Self::Head(id) | Self::Edge { to: id, .. } => id,
-        }
-    }
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Head(id) => write!(f, "{id}"),
-            Self::Edge { channel, from, to } => write!(f, "{from}>{to} through {}", channel.name()),
         }
     }
 }
@@ -161,10 +152,8 @@ impl Detector {
         }
         let mut candidates = Vec::new();
         for channel in Channel::ALL.into_iter().filter(|channel| channels.contains(channel) && self.covers(*channel)) {
-            for from in config.heads() {
-                let later = config.heads().filter(|to| to.layer > from.layer);
-                candidates.extend(later.map(|to| Candidate::Edge { channel, from, to }));
-            }
+            let edge = |VirtualHead { from, to }| Candidate::Edge { channel, from, to };
+            candidates.extend(VirtualHead::all(config).into_iter().map(edge));
         }
         candidates
     }
@@ -181,9 +170,7 @@ impl Detector {
             (Self::DuplicateToken, Quantity::AfterCopy) => expected == 0.0,
             (Self::PrefixMatching, Quantity::AfterCopy) | (Self::PreviousToken, Quantity::Offset) => expected == 1.0,
             (Self::Copying, Quantity::Copying) | (Self::Matching, Quantity::Matching) => expected > 0.0,
-            (_, Quantity::Composition(channel)) => {
-                self.finds_edges() && self != Self::Matching && expected > 0.0 && channels.contains(&channel)
-            }
+            (_, Quantity::Composition(_)) => self.finds_edges() && self != Self::Matching && expected > 0.0,
             _ => false,
         };
         let mut truth = Vec::new();
@@ -300,10 +287,11 @@ fn above(other: Option<f64>, value: Option<f64>) -> f64 {
 
 /// The intervention of a detector on a candidate.
 fn intervention(candidate: Candidate, by: Replacement) -> Intervention {
-    match candidate {
-        Candidate::Head(id) => Intervention::of_heads(&[id], by),
-        Candidate::Edge { channel, from, to } => Intervention::new(Site::Sent { from, to: Reader::Head(to, channel) }, by),
-    }
+    let site = match candidate {
+        Candidate::Head(id) => Site::Z(id),
+        Candidate::Edge { channel, from, to } => Site::Sent { from, to: Reader::Head(to, channel) },
+    };
+    Intervention::new(site, by)
 }
 
 /// The numbers of all candidates of each detector, edges only through one of the channels.

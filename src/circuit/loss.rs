@@ -78,19 +78,9 @@ pub struct ByPosition {
 }
 
 impl ByPosition {
-    /// Sums over the sequences of one chunk; to be added up and divided by [`ByPosition::scale`].
-    pub(crate) fn sum(predictions: &Predictions) -> Self {
+    /// Sums over the sequences of one chunk.
+    fn sum(predictions: &Predictions) -> Self {
         Self { loss: predictions.loss.sum_axis(Axis(0)), accuracy: predictions.correct.sum_axis(Axis(0)) }
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.loss += &other.loss;
-        self.accuracy += &other.accuracy;
-    }
-
-    pub(crate) fn scale(&mut self, factor: f64) {
-        self.loss *= factor;
-        self.accuracy *= factor;
     }
 
     /// Means over all positions (`None`) and over each repeat: `(repeat, loss, accuracy)`. A repeat without a position that
@@ -115,16 +105,6 @@ pub fn repeat_groups(positions: usize, repeats: Option<Repeats>) -> Vec<(Option<
     groups
 }
 
-/// Adds up what the chunks of a batch summed, in order, and divides by the number of sequences.
-pub(crate) fn mean_over_sequences(parts: impl IntoIterator<Item = ByPosition>, sequences: usize) -> Option<ByPosition> {
-    let mut total = parts.into_iter().reduce(|mut total, part| {
-        total.add(&part);
-        total
-    })?;
-    total.scale(1.0 / sequences as f64);
-    Some(total)
-}
-
 /// Loss and accuracy of a model on a batch.
 ///
 /// # Errors
@@ -134,7 +114,10 @@ pub fn loss(model: &Transformer, batch: &TokenBatch) -> Result<ByPosition> {
         let logits = cache.logits.expect("logits were asked for");
         ByPosition::sum(&predictions(logits.view(), chunk.tokens))
     })?;
-    Ok(mean_over_sequences(parts, batch.sequences()).expect("a batch has at least one chunk"))
+    let add = |a: ByPosition, b: ByPosition| ByPosition { loss: a.loss + b.loss, accuracy: a.accuracy + b.accuracy };
+    let ByPosition { loss, accuracy } = parts.into_iter().reduce(add).expect("a batch has at least one chunk");
+    let share = 1.0 / batch.sequences() as f64;
+    Ok(ByPosition { loss: loss * share, accuracy: accuracy * share })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::bootstrap::Bootstrap;
 use super::loss::{Predictions, predict, predictions};
 use crate::batch::TokenBatch;
 use crate::model::intervention::{Intervention, Means, Needs, Pass, Sources};
-use crate::model::{Cache, Transformer, chunk_sequences};
+use crate::model::{Cache, Chunk, Transformer};
 use crate::stream::Stream;
 use crate::{Error, Result};
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
@@ -250,27 +250,23 @@ impl<'a> Sweep<'a> {
             tokens.select(Axis(0), &self.permutation())
         });
         let last_readout = Pass::last_readout(self.model).filter(|_| !interventions.is_empty());
-        let size = chunk_sequences(self.batch.length());
-        let starts: Vec<_> = (0..self.batch.sequences()).step_by(size).collect();
-        let rows = |start: usize| start..(start + size).min(self.batch.sequences());
+        let chunks = self.model.chunks(self.batch)?;
 
         let mut clean = Vec::new();
         let mut intervened: Vec<Vec<Outcome>> = vec![Vec::new(); interventions.len()];
-        for wave in starts.chunks(rayon::current_num_threads().max(1)) {
-            let prepare = |&start: &usize| {
-                let part = |tokens: ArrayView2<u32>| tokens.slice(s![rows(start), ..]).to_owned();
+        for wave in chunks.chunks(rayon::current_num_threads().max(1)) {
+            let prepare = |chunk: &Chunk| {
+                let rows = chunk.first..chunk.first + chunk.tokens.nrows();
+                let forward = |tokens: ArrayView2<u32>, keep| self.model.forward(tokens.slice(s![rows.clone(), ..]), keep);
+                let other = self.other.filter(|_| !needs.other.is_empty());
                 let sources = Sources {
                     means: &means,
-                    resampled: resampled
-                        .as_ref()
-                        .map(|tokens| self.model.forward(part(tokens.view()).view(), needs.resampled.keep())),
-                    other: self
-                        .other
-                        .filter(|_| !needs.other.is_empty())
-                        .map(|other| self.model.forward(part(other.tokens()).view(), needs.other.keep())),
+                    resampled: resampled.as_ref().map(|tokens| forward(tokens.view(), needs.resampled.keep())),
+                    other: other.map(|other| forward(other.tokens(), needs.other.keep())),
                 };
-                let cache = self.model.forward(part(self.batch.tokens()).view(), Pass::KEEP);
-                Prepared { targets: part(self.targets.tokens()), cache, sources, last_readout: last_readout.as_ref() }
+                let cache = self.model.forward(chunk.tokens, Pass::KEEP);
+                let targets = self.targets.tokens().slice_move(s![rows.clone(), ..]);
+                Prepared { targets, cache, sources, last_readout: last_readout.as_ref() }
             };
             let prepared: Vec<_> = wave.par_iter().map(prepare).collect();
             clean.extend(prepared.iter().map(|prepared| Outcome::new(&prepared.clean(), groups)));
@@ -292,7 +288,7 @@ impl<'a> Sweep<'a> {
 /// A chunk of the batch, run as it is.
 struct Prepared<'a> {
     /// `[b, n]`
-    targets: Array2<u32>,
+    targets: ArrayView2<'a, u32>,
     cache: Cache,
     sources: Sources<'a>,
     last_readout: Option<&'a Array2<f32>>,
@@ -300,7 +296,7 @@ struct Prepared<'a> {
 
 impl Prepared<'_> {
     fn clean(&self) -> Predictions {
-        predictions(self.cache.logits.as_ref().expect("logits are kept").view(), self.targets.view())
+        predictions(self.cache.logits.as_ref().expect("logits are kept").view(), self.targets)
     }
 
     /// What comes out under an intervention; `None` if nothing changes.

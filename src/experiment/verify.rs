@@ -23,6 +23,12 @@ pub struct VerifyOptions<'a> {
     pub load: LoadOptions<'a>,
 }
 
+impl Default for VerifyOptions<'static> {
+    fn default() -> Self {
+        Self { tolerance: Tolerance::DEFAULT, file: None, load: LoadOptions::default() }
+    }
+}
+
 /// What became of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

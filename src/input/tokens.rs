@@ -184,14 +184,11 @@ fn integers(file: &TensorFile, tensor: &TensorInfo, length: usize) -> Result<Opt
         length: usize,
         convert: fn([u8; N]) -> T,
     ) -> Result<Option<Vec<u32>>> {
-        let mut tokens = Vec::with_capacity(tensor.shape.iter().product());
-        file.read(tensor, |index, bytes| {
+        let token = |index, bytes| {
             let value = convert(bytes).into();
-            let token = u32::try_from(value).map_err(|_| misplaced(file.path(), index / length, index % length, value))?;
-            tokens.push(token);
-            Ok(())
-        })?;
-        Ok(Some(tokens))
+            u32::try_from(value).map_err(|_| misplaced(file.path(), index / length, index % length, value))
+        };
+        file.read(tensor, token).map(Some)
     }
     match tensor.dtype {
         Dtype::U8 => each(file, tensor, length, u8::from_le_bytes),

@@ -34,7 +34,7 @@ pub struct Ablation {
     /// Which replacements; default: all.
     #[serde(default)]
     #[schemars(length(min = 1))]
-    methods: Option<Vec<Method>>,
+    methods: Option<Vec<Replacement>>,
     /// What happens to later patterns; default: both.
     #[serde(default)]
     #[schemars(length(min = 1))]
@@ -76,27 +76,8 @@ fn level() -> f64 {
     Bootstrap::LEVEL
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Method {
-    Mean,
-    MeanPerPosition,
-    Resample,
-    Zero,
-}
-
-impl Method {
-    const ALL: [Self; 4] = [Self::Mean, Self::MeanPerPosition, Self::Resample, Self::Zero];
-
-    fn replacement(self) -> Replacement {
-        match self {
-            Self::Mean => Replacement::Mean,
-            Self::MeanPerPosition => Replacement::MeanPerPosition,
-            Self::Resample => Replacement::Resample,
-            Self::Zero => Replacement::Zero,
-        }
-    }
-}
+/// What heads are replaced by: all but the values of another batch.
+const METHODS: [Replacement; 4] = [Replacement::Mean, Replacement::MeanPerPosition, Replacement::Resample, Replacement::Zero];
 
 /// Which readers miss what the head writes.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
@@ -128,14 +109,14 @@ impl Through {
 /// One way to take heads out.
 struct Way {
     heads: Vec<HeadId>,
-    method: Method,
+    method: Replacement,
     patterns: Downstream,
     through: Through,
 }
 
 impl Way {
     fn intervention(&self) -> Intervention {
-        let by = self.method.replacement();
+        let by = self.method;
         let site = |id: HeadId| match self.through.channel() {
             None => Site::Z(id),
             Some(channel) => Site::Sent { from: id, to: Reader::Later(channel) },
@@ -146,8 +127,8 @@ impl Way {
 }
 
 impl Ablation {
-    fn methods(&self) -> Vec<Method> {
-        chosen(self.methods.as_deref(), &Method::ALL)
+    fn methods(&self) -> Vec<Replacement> {
+        chosen(self.methods.as_deref(), &METHODS)
     }
 
     fn downstream(&self) -> Vec<Downstream> {
@@ -265,7 +246,7 @@ impl Measure for Ablation {
         if self.reference.is_some() {
             sweep = sweep.reference(subject.other("reference")?);
         }
-        let possible = |way: &&Way| way.method != Method::Resample || sweep.can_resample();
+        let possible = |way: &&Way| way.method != Replacement::Resample || sweep.can_resample();
         let interventions: Vec<_> = ways.iter().filter(possible).map(Way::intervention).collect();
         let found = sweep.run(&interventions, &groups)?;
         let bootstrap = Bootstrap::new(batch.sequences(), self.bootstrap, self.level, &subject.stream);
@@ -290,7 +271,7 @@ impl Measure for Ablation {
             "layer" => first(|id| id.layer),
             "head" => first(|id| id.head),
             "others" => rows.iter().map(|row| others(row.0)).collect::<Vec<_>>(),
-            "method" => name(|way| way.method.replacement().name()),
+            "method" => name(|way| way.method.name()),
             "patterns" => name(|way| way.patterns.name()),
             "channel" => name(|way| way.through.name()),
             "repeat" => rows.iter().map(|row| row.1).collect::<Vec<_>>(),

@@ -118,6 +118,13 @@ pub(super) fn head_count(model: &ModelConfig, list: Option<&[String]>) -> usize 
     count(list, model.n_layers.saturating_mul(model.n_heads))
 }
 
+/// At most how many pairs of a head and a later one lists choose, without listing them.
+pub(super) fn pair_count(model: &ModelConfig, from: Option<&[String]>, to: Option<&[String]>) -> usize {
+    let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
+    let all = layer_pairs.saturating_mul(model.n_heads).saturating_mul(model.n_heads);
+    all.min(head_count(model, from).saturating_mul(head_count(model, to)))
+}
+
 /// The column `repeat` of a table that has a row for all positions and one for each repeat, and the positions of each row.
 pub(super) fn repeats(batch: &TokenBatch) -> (Vec<Option<i64>>, Vec<Vec<usize>>) {
     let groups = repeat_groups(batch.length() - 1, batch.repeats());

@@ -1,10 +1,10 @@
-use super::columns::{NUMBER, pair_schema, pair_table};
+use super::columns::{NUMBER, pair_count, pair_schema, pair_table};
 use super::{Cost, Measure, Subject};
 use crate::Result;
 use crate::circuit::composition::composition;
 use crate::input::InputShape;
 use crate::kind::Described;
-use crate::model::ModelConfig;
+use crate::model::{Channel, ModelConfig};
 use polars::prelude::{DataFrame, Schema, df};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -26,8 +26,7 @@ impl Described for Composition {
 
 /// Pairs of heads in different layers, times the three channels.
 pub(super) fn pairs(model: &ModelConfig) -> usize {
-    let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
-    3usize.saturating_mul(layer_pairs).saturating_mul(model.n_heads).saturating_mul(model.n_heads)
+    pair_count(model, None, None).saturating_mul(Channel::ALL.len())
 }
 
 impl Measure for Composition {

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, chosen, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, chosen, integer, pair_count, schema};
 use super::{Cost, Measure, Subject, bytes_of, scores};
 use crate::circuit::closed_forms::of_wiring;
 use crate::circuit::detection::{Candidate, Detector, Found, detect};
@@ -149,9 +149,7 @@ impl Measure for Detection {
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
         let heads = model.n_layers.saturating_mul(model.n_heads);
-        // From every head to every head of a later layer.
-        let pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
-        let edges = [model.n_heads, model.n_heads, self.channels().len()].into_iter().fold(pairs, usize::saturating_mul);
+        let edges = pair_count(model, None, None).saturating_mul(self.channels().len());
         let ranked = |detector: &Detector| if detector.finds_edges() { edges } else { heads };
         let rows = self.detectors().iter().map(ranked).fold(0, usize::saturating_add);
         // As if every number came from a run under an intervention; and the factors of all heads and pairs that are decomposed.

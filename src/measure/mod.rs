@@ -63,6 +63,7 @@ use crate::input::{InputShape, TokenBatch};
 use crate::kind;
 use crate::kind::Kind;
 use crate::model::build::ModelKind;
+use crate::model::intervention::Pass;
 use crate::model::{Keep, ModelConfig, Normalization, Transformer};
 use crate::stream::Stream;
 use crate::{Error, Result};
@@ -277,7 +278,7 @@ fn positions_at_once(input: Option<&InputShape>) -> usize {
     input.map_or(0, |input| sequences_at_once(input).saturating_mul(input.length))
 }
 
-/// Bytes of the chunks that are worked on at the same time, everything of an ablation's clean run kept.
+/// Bytes of the chunks that are worked on at the same time, with patterns, `z`, the stream and logits kept.
 fn chunk_bytes(model: &ModelConfig, input: Option<&InputShape>) -> usize {
     let Some(input) = input else { return 0 };
     let keep = Keep { patterns: true, z: true, residual: true, logits: true, ..Keep::NOTHING };
@@ -289,9 +290,8 @@ fn chunk_bytes(model: &ModelConfig, input: Option<&InputShape>) -> usize {
 fn sweep_bytes(model: &ModelConfig, input: Option<&InputShape>, others: usize, interventions: usize, groups: usize) -> usize {
     let Some(input) = input else { return 0 };
     let chunks = InputShape { sequences: sequences_at_once(input), ..*input };
-    let keep = |logits: bool| Keep { patterns: true, qkv: true, z: true, residual: logits, logits, ..Keep::NOTHING };
-    let clean = pass_bytes(model, &chunks, keep(true));
-    let other = pass_bytes(model, &chunks, keep(false)).saturating_mul(others);
+    let clean = pass_bytes(model, &chunks, Pass::KEEP);
+    let other = pass_bytes(model, &chunks, Keep { residual: false, logits: false, ..Pass::KEEP }).saturating_mul(others);
     let width = model.n_heads.saturating_mul(model.d_head).saturating_mul(6).saturating_add(model.d_model.saturating_mul(4));
     let threads = rayon::current_num_threads();
     // Each thread has a chunk under one intervention, and perhaps a pattern that is replaced.

@@ -1,7 +1,10 @@
-use super::columns::{INTEGER, NUMBER, TEXT, check_heads, chosen, groups, head_count, heads_of, integer, repeats, schema};
+use super::columns::{
+    INTEGER, NUMBER, TEXT, check_heads, chosen, groups, head_count, heads_of, integer, pair_count, repeats, schema,
+};
 use super::{Cost, Measure, OtherInput, Subject};
 use crate::circuit::bootstrap::Bootstrap;
 use crate::circuit::sweep::{Effect, Sweep};
+use crate::circuit::virtual_heads::VirtualHead;
 use crate::input::InputShape;
 use crate::kind::Described;
 use crate::model::intervention::{Intervention, Reader, Replacement, Site};
@@ -85,10 +88,6 @@ enum Through {
 impl Through {
     const ALL: [Self; 4] = [Self::K, Self::Logits, Self::Q, Self::V];
 
-    fn name(self) -> &'static str {
-        self.channel().map_or("logits", Channel::name)
-    }
-
     fn channel(self) -> Option<Channel> {
         match self {
             Self::K => Some(Channel::K),
@@ -102,18 +101,28 @@ impl Through {
 /// One edge that is cut.
 struct Cut {
     method: Method,
-    through: Through,
     from: HeadId,
-    to: Option<HeadId>,
+    to: Reader,
 }
 
 impl Cut {
     fn intervention(&self) -> Intervention {
-        let to = match (self.to, self.through.channel()) {
-            (Some(id), Some(channel)) => Reader::Head(id, channel),
-            _ => Reader::Logits,
-        };
-        Intervention::new(Site::Sent { from: self.from, to }, self.method.replacement())
+        Intervention::new(Site::Sent { from: self.from, to: self.to }, self.method.replacement())
+    }
+
+    fn channel(&self) -> &'static str {
+        match self.to {
+            Reader::Head(_, channel) | Reader::Later(channel) => channel.name(),
+            Reader::Logits => "logits",
+        }
+    }
+
+    /// The head that reads; none for the logits.
+    fn reader(&self) -> Option<HeadId> {
+        match self.to {
+            Reader::Head(id, _) => Some(id),
+            Reader::Later(_) | Reader::Logits => None,
+        }
     }
 }
 
@@ -131,14 +140,15 @@ impl PathPatching {
     fn cuts(&self, model: &ModelConfig) -> Result<Vec<Cut>> {
         let senders = heads_of("from", model, self.from.as_deref())?;
         let readers = heads_of("to", model, self.to.as_deref())?;
+        let pairs = VirtualHead::among(&senders, &readers);
         let mut cuts = Vec::new();
         for method in self.methods() {
             for through in self.channels() {
-                for &from in &senders {
-                    let cut = |to| Cut { method, through, from, to };
-                    match through {
-                        Through::Logits => cuts.push(cut(None)),
-                        _ => cuts.extend(readers.iter().filter(|to| to.layer > from.layer).map(|&to| cut(Some(to)))),
+                match through.channel() {
+                    None => cuts.extend(senders.iter().map(|&from| Cut { method, from, to: Reader::Logits })),
+                    Some(channel) => {
+                        let cut = |&VirtualHead { from, to }: &VirtualHead| Cut { method, from, to: Reader::Head(to, channel) };
+                        cuts.extend(pairs.iter().map(cut));
                     }
                 }
             }
@@ -210,10 +220,7 @@ impl Measure for PathPatching {
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
         let senders = head_count(model, self.from.as_deref());
-        let readers = head_count(model, self.to.as_deref());
-        let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
-        let all = layer_pairs.saturating_mul(model.n_heads).saturating_mul(model.n_heads);
-        let pairs = all.min(senders.saturating_mul(readers));
+        let pairs = pair_count(model, self.from.as_deref(), self.to.as_deref());
         let of = |through: &Through| if *through == Through::Logits { senders } else { pairs };
         let cuts = self.channels().iter().map(of).fold(0, usize::saturating_add).saturating_mul(self.methods().len());
         let groups = groups(input.and_then(|input| input.repeats));
@@ -241,11 +248,11 @@ impl Measure for PathPatching {
         let head = |of: fn(&Cut) -> Option<usize>| rows.iter().map(|row| of(row.0).map(integer)).collect::<Vec<_>>();
         Ok(df!(
             "method" => rows.iter().map(|row| row.0.method.name()).collect::<Vec<_>>(),
-            "channel" => rows.iter().map(|row| row.0.through.name()).collect::<Vec<_>>(),
+            "channel" => rows.iter().map(|row| row.0.channel()).collect::<Vec<_>>(),
             "from_layer" => head(|cut| Some(cut.from.layer)),
             "from_head" => head(|cut| Some(cut.from.head)),
-            "to_layer" => head(|cut| Some(cut.to?.layer)),
-            "to_head" => head(|cut| Some(cut.to?.head)),
+            "to_layer" => head(|cut| Some(cut.reader()?.layer)),
+            "to_head" => head(|cut| Some(cut.reader()?.head)),
             "repeat" => rows.iter().map(|row| row.1).collect::<Vec<_>>(),
             "loss" => rows.iter().map(|row| row.2.loss.value).collect::<Vec<_>>(),
             "loss_change" => rows.iter().map(|row| row.2.loss.change).collect::<Vec<_>>(),

@@ -1,4 +1,4 @@
-use super::columns::{INTEGER, NUMBER, TEXT, check_heads, head_count, heads_of, integer, schema};
+use super::columns::{INTEGER, NUMBER, TEXT, check_heads, heads_of, integer, pair_count, schema};
 use super::{Cost, Measure, Subject, scores};
 use crate::Result;
 use crate::circuit::composition::composition;
@@ -128,11 +128,8 @@ impl Measure for VirtualHeads {
     }
 
     fn cost(&self, model: &ModelConfig, input: Option<&InputShape>) -> Cost {
-        let layer_pairs = model.n_layers.saturating_mul(model.n_layers.saturating_sub(1)) / 2;
-        let all = layer_pairs.saturating_mul(model.n_heads).saturating_mul(model.n_heads);
         let heads = model.n_layers.saturating_mul(model.n_heads);
-        let listed = |list: &Option<Vec<String>>| head_count(model, list.as_deref());
-        let pairs = all.min(listed(&self.from).saturating_mul(listed(&self.to)));
+        let pairs = pair_count(model, self.from.as_deref(), self.to.as_deref());
         let scores = self.scores();
         let of_weights = [COPYING, V_COMPOSITION].iter().filter(|name| self.wants(name)).count();
         let length = input.map_or(0, |input| input.length);

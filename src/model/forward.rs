@@ -115,7 +115,7 @@ impl Transformer {
     }
 
     /// The slices of a batch, once it is checked.
-    fn chunks<'b>(&self, batch: &'b TokenBatch) -> Result<Vec<Chunk<'b>>> {
+    pub(crate) fn chunks<'b>(&self, batch: &'b TokenBatch) -> Result<Vec<Chunk<'b>>> {
         self.check_batch(batch)?;
         let size = chunk_sequences(batch.length());
         let rows = |first: usize| s![first..(first + size).min(batch.sequences()), ..];
@@ -175,17 +175,13 @@ impl Transformer {
         let block = &self.blocks[layer];
         let n = x.nrows() / b;
 
-        let mut qkv = if self.config.normalization == Normalization::None {
-            product(x.view(), block.w_qkv.view())
+        let qkv = if self.config.normalization == Normalization::None {
+            self.read(layer, n, 0..3 * width, x.view())
         } else {
             let mut normed = x.clone();
             self.normalize(&mut normed, block.ln.as_ref());
-            product(normed.view(), block.w_qkv.view())
+            self.read(layer, n, 0..3 * width, normed.view())
         };
-        if let Some(b_qkv) = &block.b_qkv {
-            qkv += b_qkv;
-        }
-        self.place(layer, n, &mut qkv);
 
         let mut z = Array2::<f32>::zeros((b * n, width));
         let square = |wanted: bool| wanted.then(|| Array4::<f32>::zeros((b, n_heads, n, n)));
@@ -231,16 +227,27 @@ impl Transformer {
         }
     }
 
-    /// Puts positions into queries and keys, where the scheme does it inside the layers.
-    fn place(&self, layer: usize, n: usize, qkv: &mut Array2<f32>) {
-        let both = 0..2 * self.config.n_heads * self.config.d_head;
-        self.shift(layer, n, both.clone(), qkv.slice_mut(s![.., both.clone()]));
-        self.turn(n, qkv.slice_mut(s![.., both]));
+    /// Some columns of a layer's queries, keys and values, from the stream `x` `[b·n, d]`, once it is normalised.
+    pub(super) fn read(&self, layer: usize, n: usize, columns: Range<usize>, x: ArrayView2<f32>) -> Array2<f32> {
+        let block = &self.blocks[layer];
+        let mut read = product(x, block.w_qkv.slice(s![.., columns.clone()]));
+        if let Some(b_qkv) = &block.b_qkv {
+            read += &b_qkv.slice(s![columns.clone()]);
+        }
+        // Positions stand in queries and keys.
+        let both = 2 * self.config.n_heads * self.config.d_head;
+        let placed = columns.start.min(both)..columns.end.min(both);
+        if !placed.is_empty() {
+            let width = placed.len();
+            self.shift(layer, n, placed, read.slice_mut(s![.., ..width]));
+            self.turn(n, read.slice_mut(s![.., ..width]));
+        }
+        read
     }
 
     /// Adds what positions write to queries and keys, with shortformer positions. `x`: `[b·n, p]`, the columns `columns` of a layer's
     /// queries and keys.
-    pub(super) fn shift(&self, layer: usize, n: usize, columns: Range<usize>, mut x: ArrayViewMut2<f32>) {
+    fn shift(&self, layer: usize, n: usize, columns: Range<usize>, mut x: ArrayViewMut2<f32>) {
         if self.config.positions != Positions::Shortformer {
             return;
         }
@@ -252,10 +259,8 @@ impl Transformer {
     /// Rotates queries and keys by their positions, with rotary positions. `x`: `[b·n, m·k]`, each `k` columns those of one head.
     pub(super) fn turn(&self, n: usize, mut x: ArrayViewMut2<f32>) {
         let Positions::Rotary { dim, base, adjacent_pairs } = self.config.positions else { return };
-        let turns = Array2::from_shape_fn((n, dim / 2), |(position, pair)| {
-            let frequency = base.powf(-(pair as f64) / (dim / 2) as f64);
-            (position as f64 * frequency).sin_cos()
-        });
+        let frequencies: Vec<f64> = (0..dim / 2).map(|pair| base.powf(-(pair as f64) / (dim / 2) as f64)).collect();
+        let turns = Array2::from_shape_fn((n, dim / 2), |(position, pair)| (position as f64 * frequencies[pair]).sin_cos());
         for mut sequence in x.axis_chunks_iter_mut(Axis(0), n) {
             for start in (0..sequence.ncols()).step_by(self.config.d_head) {
                 rotate(sequence.slice_mut(s![.., start..start + dim]), &turns, adjacent_pairs);

@@ -15,6 +15,13 @@ fn wiring(parameters: Value) -> (Wiring, ModelConfig) {
     (kind.wiring().unwrap().unwrap(), kind.config(Path::new("")).unwrap())
 }
 
+fn words(candidate: &Candidate) -> String {
+    match candidate {
+        Candidate::Head(id) => id.to_string(),
+        Candidate::Edge { channel, from, to } => format!("{from}>{to} through {}", channel.name()),
+    }
+}
+
 fn truths(parameters: Value, channels: &[Channel]) -> Vec<(&'static str, Vec<String>)> {
     let (wiring, config) = wiring(parameters);
     let forms = of_wiring(&wiring, &config, &[]).unwrap();
@@ -23,7 +30,7 @@ fn truths(parameters: Value, channels: &[Channel]) -> Vec<(&'static str, Vec<Str
         // Whatever is true is among what is ranked.
         let candidates = detector.candidates(&config, channels);
         assert!(truth.iter().all(|candidate| candidates.contains(candidate)), "{}", detector.name());
-        (detector.name(), truth.iter().map(Candidate::to_string).collect())
+        (detector.name(), truth.iter().map(words).collect())
     };
     Detector::ALL.into_iter().map(truth).collect()
 }

@@ -103,13 +103,15 @@ impl fmt::Display for Site {
 }
 
 /// What stands there instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(rename_all = "snake_case")]
 pub enum Replacement {
     /// The mean over sequences and positions of the reference batch.
     Mean,
     /// At each position, the mean over the sequences of the reference batch.
     MeanPerPosition,
-    /// What stands there in the run of the other batch.
+    /// What stands there in the run of the other batch. A file says which batch that is.
+    #[serde(skip)]
     Other,
     /// What stands there in another sequence of the reference batch: a seeded permutation says which.
     Resample,
@@ -186,12 +188,6 @@ impl Intervention {
     pub fn of_heads(heads: &[HeadId], by: Replacement) -> Self {
         let edits = heads.iter().map(|&id| Edit { site: Site::Z(id), by });
         Self { edits: edits.collect(), downstream: Downstream::Recomputed }
-    }
-
-    /// The outputs of all heads of a layer, with patterns computed anew.
-    pub fn of_layer(config: &ModelConfig, layer: usize, by: Replacement) -> Self {
-        let heads: Vec<_> = (0..config.n_heads).map(|head| HeadId { layer, head }).collect();
-        Self::of_heads(&heads, by)
     }
 
     /// The same with something else downstream.

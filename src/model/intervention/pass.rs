@@ -2,11 +2,12 @@
 
 use super::change::{Change, Part};
 use super::source::{Source, Sources};
-use super::{Downstream, Edit, Intervention, Reader, Site};
+use super::{Downstream, Intervention, Reader, Site};
 use crate::linalg::{product, set_product};
 use crate::model::attention::{Keepers, attend, attend_with};
 use crate::model::{Cache, Channel, HeadId, Keep, Normalization, Transformer};
 use ndarray::{Array2, Array3, ArrayView2, Axis, s};
+use std::cell::OnceCell;
 use std::ops::Range;
 
 /// The clean run of a chunk of sequences, from which runs under interventions differ.
@@ -65,28 +66,24 @@ impl<'a> Pass<'a> {
         let mut change = Change::default();
         let mut sent: Vec<(Reader, Part)> = Vec::new();
         for layer in 0..self.model.config.n_layers {
-            let edits: Vec<_> = intervention.edits.iter().filter(|edit| edit.site.head().layer == layer).collect();
+            let edited = intervention.edits.iter().any(|edit| edit.site.head().layer == layer);
             let reaches = |reader: &Reader| match reader {
                 Reader::Head(id, _) => id.layer == layer,
                 Reader::Later(_) => true,
                 Reader::Logits => false,
             };
-            if !change.is_none() || !edits.is_empty() || sent.iter().any(|(reader, _)| reaches(reader)) {
-                self.layer(layer, intervention, &edits, &mut change, &mut sent);
+            if !change.is_none() || edited || sent.iter().any(|(reader, _)| reaches(reader)) {
+                self.layer(layer, intervention, &mut change, &mut sent);
             }
         }
-        change.with(self.model, sent.iter().filter(|(reader, _)| *reader == Reader::Logits).map(|(_, part)| part))
+        for (_, part) in sent.into_iter().filter(|(reader, _)| *reader == Reader::Logits) {
+            change.push(self.model, part);
+        }
+        change
     }
 
     /// Adds to the change of the stream what one layer adds, and to what is sent what its heads send.
-    fn layer(
-        &self,
-        layer: usize,
-        intervention: &Intervention,
-        edits: &[&Edit],
-        change: &mut Change,
-        sent: &mut Vec<(Reader, Part)>,
-    ) {
+    fn layer(&self, layer: usize, intervention: &Intervention, change: &mut Change, sent: &mut Vec<(Reader, Part)>) {
         let [b, n, d_head] = self.shape();
         let n_heads = self.model.config.n_heads;
         let inputs = self.inputs(layer, intervention, change, sent);
@@ -100,7 +97,7 @@ impl<'a> Pass<'a> {
                 Some(by) => Some(flatten(self.sources.value(Source::Z, layer, head, by, [b, n, d_head]))),
                 None => self.z(id, intervention, &inputs),
             };
-            for edit in edits {
+            for edit in &intervention.edits {
                 if let Site::Sent { from, to } = edit.site
                     && from == id
                 {
@@ -127,6 +124,7 @@ impl<'a> Pass<'a> {
     fn inputs(&self, layer: usize, intervention: &Intervention, change: &Change, sent: &[(Reader, Part)]) -> Inputs {
         let n_heads = self.model.config.n_heads;
         let mut inputs = Inputs::default();
+        let plain = OnceCell::new();
         for channel in Channel::ALL {
             if channel != Channel::V && intervention.downstream == Downstream::Frozen {
                 continue;
@@ -142,48 +140,62 @@ impl<'a> Pass<'a> {
                     inputs.own.push((head, channel, flatten(value)));
                 } else if to_it.peek().is_some() {
                     let read = change.with(self.model, to_all().chain(to_it));
-                    inputs.own.push((head, channel, self.projected(layer, channel, head..head + 1, &read)));
+                    let normed = self.normed(layer, &read);
+                    let own = self.projected(layer, channel, head..head + 1, (&read, normed.as_ref()));
+                    inputs.own.push((head, channel, own));
                 }
             }
-            if !change.is_none() || to_all().next().is_some() {
+            let shared = if to_all().next().is_some() {
                 let read = change.with(self.model, to_all());
-                inputs.shared[channel.place()] = Some(self.projected(layer, channel, 0..n_heads, &read));
-            }
+                let normed = self.normed(layer, &read);
+                Some(self.projected(layer, channel, 0..n_heads, (&read, normed.as_ref())))
+            } else if !change.is_none() {
+                // All three channels read this one.
+                let normed = plain.get_or_init(|| self.normed(layer, change));
+                Some(self.projected(layer, channel, 0..n_heads, (change, normed.as_ref())))
+            } else {
+                None
+            };
+            inputs.shared[channel.place()] = shared;
         }
         inputs
     }
 
-    /// Queries, keys or values of some heads of a layer, `[b·n, heads·k]`, the stream that they read being changed.
-    fn projected(&self, layer: usize, channel: Channel, heads: Range<usize>, change: &Change) -> Array2<f32> {
+    /// The changed stream that a layer reads, normalised, `[b·n, d]`; none where nothing normalises it, and what differs can be told
+    /// from the difference alone.
+    fn normed(&self, layer: usize, change: &Change) -> Option<Array2<f32>> {
+        (self.model.config.normalization != Normalization::None).then(|| {
+            let norm = self.model.blocks.get(layer).map_or(&self.model.ln_final, |block| &block.ln);
+            let mut x = self.flat(&self.clean.residual[layer]).to_owned();
+            change.add_to(self.model, &mut x);
+            self.model.normalize(&mut x, norm.as_ref());
+            x
+        })
+    }
+
+    /// Queries, keys or values of some heads of a layer, `[b·n, heads·k]`, the stream that they read being changed; `normed` is that
+    /// stream as [`Pass::normed`] has it.
+    fn projected(
+        &self,
+        layer: usize,
+        channel: Channel,
+        heads: Range<usize>,
+        (change, normed): (&Change, Option<&Array2<f32>>),
+    ) -> Array2<f32> {
         let [b, n, d_head] = self.shape();
         let start = channel.place() * self.model.config.n_heads;
         let columns = (start + heads.start) * d_head..(start + heads.end) * d_head;
-        let block = &self.model.blocks[layer];
-        let w = block.w_qkv.slice(s![.., columns.clone()]);
-        let mut x = if self.model.config.normalization == Normalization::None {
-            let mut x = Array2::zeros((b * n, columns.len()));
-            change.read(self.model, w, None).add_rows_to(0..b * n, &mut x.view_mut());
-            x
-        } else {
-            let mut x = self.flat(&self.clean.residual[layer]).to_owned();
-            change.add_to(self.model, &mut x);
-            self.model.normalize(&mut x, block.ln.as_ref());
-            let mut x = product(x.view(), w);
-            if let Some(b_qkv) = &block.b_qkv {
-                x += &b_qkv.slice(s![columns.clone()]);
-            }
-            if channel != Channel::V {
-                self.model.shift(layer, n, columns.clone(), x.view_mut());
-            }
-            x
-        };
+        if let Some(normed) = normed {
+            return self.model.read(layer, n, columns, normed.view());
+        }
+        let w = self.model.blocks[layer].w_qkv.slice(s![.., columns.clone()]);
+        let mut x = Array2::zeros((b * n, columns.len()));
+        change.read(self.model, w, None).add_rows_to(0..b * n, &mut x.view_mut());
         if channel != Channel::V {
             self.model.turn(n, x.view_mut());
         }
-        if self.model.config.normalization == Normalization::None {
-            // What positions and biases add is in the clean ones.
-            x += &self.flat(&self.clean.qkv[layer]).slice(s![.., columns]);
-        }
+        // What positions and biases add is in the clean ones.
+        x += &self.flat(&self.clean.qkv[layer]).slice(s![.., columns]);
         x
     }
 
@@ -230,12 +242,7 @@ impl<'a> Pass<'a> {
         let (b, n, d_vocab) = clean.dim();
         let rows = b * n;
         let clean = clean.view().into_shape_with_order((rows, d_vocab)).expect("logits are in standard layout");
-        let normed = (model.config.normalization != Normalization::None).then(|| {
-            let mut x = self.flat(&self.clean.residual[model.config.n_layers]).to_owned();
-            change.add_to(model, &mut x);
-            model.normalize(&mut x, model.ln_final.as_ref());
-            x
-        });
+        let normed = self.normed(model.config.n_layers, change);
         // With a LayerNorm the change of the logits is no product, and this one is not wanted.
         let read = normed.is_none().then(|| change.read(model, model.w_u.view(), self.last_readout));
         // So many that they stay in the cache, but not so few that packing the matrix outweighs the product.

@@ -105,9 +105,9 @@ impl Reader<'_> {
 
     /// Little-endian numbers of any supported type as `f32`; `None` for what holds others.
     fn floats(&self, name: &str, tensor: &TensorInfo) -> Result<Option<Vec<f32>>> {
-        match tensor.dtype {
-            Dtype::F32 => self.each(tensor, |_, bytes| Ok(f32::from_le_bytes(bytes))),
-            Dtype::F64 => self.each(tensor, |index, bytes| {
+        let values = match tensor.dtype {
+            Dtype::F32 => self.file.read(tensor, |_, bytes| Ok(f32::from_le_bytes(bytes))),
+            Dtype::F64 => self.file.read(tensor, |index, bytes| {
                 let value = f64::from_le_bytes(bytes);
                 let single = value as f32;
                 if single.is_finite() || !value.is_finite() {
@@ -116,23 +116,11 @@ impl Reader<'_> {
                 let place = entry(name, &tensor.shape, index);
                 Err(self.error(format!("{place} is {value:?}, too large for F32, in which models are computed")))
             }),
-            Dtype::F16 => self.each(tensor, |_, bytes| Ok(f16::from_le_bytes(bytes).to_f32())),
-            Dtype::BF16 => self.each(tensor, |_, bytes| Ok(bf16::from_le_bytes(bytes).to_f32())),
-            _ => Ok(None),
-        }
-    }
-
-    fn each<const N: usize>(
-        &self,
-        tensor: &TensorInfo,
-        convert: impl Fn(usize, [u8; N]) -> Result<f32>,
-    ) -> Result<Option<Vec<f32>>> {
-        let mut values = Vec::with_capacity(tensor.shape.iter().product());
-        self.file.read(tensor, |index, bytes| {
-            values.push(convert(index, bytes)?);
-            Ok(())
-        })?;
-        Ok(Some(values))
+            Dtype::F16 => self.file.read(tensor, |_, bytes| Ok(f16::from_le_bytes(bytes).to_f32())),
+            Dtype::BF16 => self.file.read(tensor, |_, bytes| Ok(bf16::from_le_bytes(bytes).to_f32())),
+            _ => return Ok(None),
+        };
+        values.map(Some)
     }
 
     fn need<D: Dimension>(&self, name: &str, shape: D) -> Result<Array<f32, D>> {
