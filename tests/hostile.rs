@@ -5,25 +5,23 @@
 mod feed;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Counts what the thread that feeds has allocated.
+/// Counts what the process has allocated: queries and figures have threads of their own.
 struct Counting;
 
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+/// One target at a time, so that what is counted is its own.
+static TURN: Mutex<()> = Mutex::new(());
 
 fn count(bytes: isize) {
-    // A thread that ends allocates after its numbers are gone.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + bytes);
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
-    });
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
 }
 
 // SAFETY: everything is handed to the system's allocator; only numbers are counted.
@@ -42,13 +40,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs `work`; answers with the most bytes that this thread held meanwhile beyond those before, and the time.
+/// Runs `work`; answers with the most bytes that the process held meanwhile beyond those before, and the time.
 fn measured(work: impl FnOnce()) -> (usize, Duration) {
-    let before = LIVE.get();
-    PEAK.set(before);
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
     let clock = Instant::now();
     work();
-    ((PEAK.get() - before).max(0) as usize, clock.elapsed())
+    ((PEAK.load(Ordering::Relaxed) - before).max(0) as usize, clock.elapsed())
 }
 
 fn seeds(target: &str) -> Vec<PathBuf> {
@@ -62,13 +60,15 @@ fn seeds(target: &str) -> Vec<PathBuf> {
 fn replay(target: &str, least: usize, feed: fn(&Path, &[u8])) {
     let folder = tempfile::tempdir().expect("a folder to work in");
     feed::prepare(folder.path());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seeds = seeds(target);
     assert!(seeds.len() >= least, "only {} seeds of {target}", seeds.len());
     for seed in seeds {
         let data = fs::read(&seed).expect("a seed");
         let (bytes, time) = measured(|| feed(folder.path(), &data));
         assert!(bytes < 512 << 20, "{} took {bytes} bytes", seed.display());
-        assert!(time < Duration::from_secs(20), "{} took {time:?}", seed.display());
+        // What hangs does not end; what is slow is no defect of this kind.
+        assert!(time < Duration::from_secs(300), "{} took {time:?}", seed.display());
     }
 }
 

@@ -58,27 +58,22 @@ pub(super) fn execute(args: &FiguresArgs) -> Result<Outcome> {
 
 /// Draws the figures of all results into folders of their names in `out`, also of those behind some that cannot be drawn.
 fn draw_into(targets: &[Target], out: &Path, style: &Style) -> Result<Outcome> {
-    let mut places: Vec<(&Path, PathBuf, PathBuf)> = Vec::new();
-    for Target { folder: named, .. } in targets {
-        // `.` has no name by itself.
-        let folder = std::fs::canonicalize(named).map_err(Error::io(named))?;
-        let place = out.join(folder.file_name().unwrap_or_default());
+    let mut places: Vec<(&Target, PathBuf)> = Vec::new();
+    for target in targets {
+        let place = out.join(target.real.file_name().unwrap_or_default());
         experiment::check_drawn_into(&place)?;
-        match places.iter().find(|(.., other)| *other == place) {
-            None => places.push((named, folder, place)),
-            // Named twice.
-            Some((_, other, _)) if *other == folder => {}
-            Some((other, ..)) => {
-                let text = format!("would be drawn into the same folder as {}; draw it with another --out", other.display());
-                return Err(Error::file(named, text));
-            }
+        if let Some((other, _)) = places.iter().find(|(_, taken)| *taken == place) {
+            let other = other.real.display();
+            let text = format!("would be drawn into the same folder as {other}; draw it with another --out");
+            return Err(Error::file(&target.folder, text));
         }
+        places.push((target, place));
     }
     let mut outcome = Outcome::Fine;
-    for (named, folder, place) in &places {
-        match experiment::draw_into(folder, place, style) {
+    for (target, place) in &places {
+        match experiment::draw_into(&target.real, place, style) {
             Ok(drawn) => say(&format!("{}: {}\n", counted(drawn, "figure"), place.display()))?,
-            Err(error) => outcome = outcome.max(refused_for(named, error)),
+            Err(error) => outcome = outcome.max(refused_for(&target.folder, error)),
         }
     }
     Ok(outcome)
@@ -87,14 +82,12 @@ fn draw_into(targets: &[Target], out: &Path, style: &Style) -> Result<Outcome> {
 /// Draws all results again, also those behind some that cannot be drawn, and brings the index pages over those that were drawn up to
 /// date; those over the folders `whole` are begun where there is none.
 fn redraw(targets: &[Target], whole: &[&Path]) -> Result<Outcome> {
-    let mut parents: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut parents: BTreeSet<&Path> = BTreeSet::new();
     let mut outcome = Outcome::Fine;
-    for Target { folder, .. } in targets {
-        // Looked for before anything is drawn: a folder in which the user stands is replaced by the new one.
-        let parent = std::fs::canonicalize(folder).ok().and_then(|folder| folder.parent().map(Path::to_path_buf));
+    for Target { folder, real, .. } in targets {
         match experiment::redraw(folder, &Reporter::new(folder, true)) {
             Ok(manifest) => {
-                parents.extend(parent);
+                parents.extend(real.parent());
                 let drawn = counted(manifest.figures().count(), "figure");
                 say(&format!("{drawn} and the report: {}\n", folder.join("report.html").display()))?;
             }
@@ -102,13 +95,16 @@ fn redraw(targets: &[Target], whole: &[&Path]) -> Result<Outcome> {
         }
     }
     for folder in whole {
+        if let Ok(real) = std::fs::canonicalize(folder) {
+            parents.remove(real.as_path());
+        }
         match write_index(folder) {
             Ok(()) => say(&format!("the index: {}\n", folder.join("index.html").display()))?,
             Err(error) => outcome = outcome.max(refused(error)),
         }
     }
     // Single results may lie anywhere: an index is brought up to date there, but none is begun.
-    for parent in &parents {
+    for parent in parents {
         if let Err(error) = experiment::refresh_index(parent) {
             outcome = outcome.max(refused(error));
         }

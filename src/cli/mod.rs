@@ -272,6 +272,7 @@ fn load_those(
     overrides: &Overrides,
     memory: &Memory,
 ) -> Result<Vec<Experiment>> {
+    let options = load_options(memory);
     let mut experiments: Vec<Experiment> = Vec::new();
     let mut problems = Vec::new();
     for (index, file) in files.iter().enumerate() {
@@ -280,7 +281,7 @@ fn load_those(
             problems.push(Error::file(file, text));
         }
         if wanted(index) {
-            match load(file, overrides, &load_options(memory)) {
+            match load(file, overrides, &options) {
                 Ok(experiment) => experiments.push(experiment),
                 Err(error) => problems.push(error),
             }

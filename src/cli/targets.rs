@@ -1,8 +1,9 @@
 //! What commands about stored results are given: results folders, folders of them, experiment files.
 
-use crate::Result;
 use crate::store::{is_results, results_in};
+use crate::{Error, Result};
 use clap::Args;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -18,7 +19,10 @@ pub(super) struct Targets {
 /// A results folder, and the experiment file by which it was named.
 #[derive(Debug)]
 pub(super) struct Target {
+    /// As it was named.
     pub folder: PathBuf,
+    /// The folder itself, as an absolute path without links.
+    pub real: PathBuf,
     pub file: Option<PathBuf>,
 }
 
@@ -29,12 +33,12 @@ impl Targets {
     /// [`crate::Error::File`] about the first that is not there or holds no results.
     pub fn resolve(&self) -> Result<Vec<Target>> {
         if self.targets.is_empty() {
-            return Ok(all_in(&self.results)?.collect());
+            return all_in(&self.results);
         }
         let mut found: Vec<Target> = Vec::new();
         for target in &self.targets {
             for one in resolve(target, &self.results)? {
-                if !found.iter().any(|other| other.folder == one.folder) {
+                if !found.iter().any(|other| other.real == one.real) {
                     found.push(one);
                 }
             }
@@ -44,10 +48,8 @@ impl Targets {
 
     /// The folders of which all results are meant: their index pages are to be written.
     pub fn whole_folders(&self) -> Vec<&Path> {
-        if self.targets.is_empty() {
-            return vec![&self.results];
-        }
-        self.targets.iter().map(PathBuf::as_path).filter(|target| target.is_dir() && !is_results(target)).collect()
+        let named = if self.targets.is_empty() { std::slice::from_ref(&self.results) } else { &self.targets };
+        named.iter().map(PathBuf::as_path).filter(|target| target.is_dir() && !is_results(target)).collect()
     }
 }
 
@@ -55,15 +57,19 @@ impl Targets {
 pub(super) fn resolve(target: &Path, results: &Path) -> Result<Vec<Target>> {
     if target.is_file() {
         let folder = results.join(target.file_stem().unwrap_or_default());
-        let mut found: Vec<_> = all_in(&folder)?.collect();
+        let mut found = all_in(&folder)?;
         found.iter_mut().for_each(|one| one.file = Some(target.to_path_buf()));
         return Ok(found);
     }
     let named = results.join(target);
     let is_name = target.components().count() == 1 && !target.exists() && named.is_dir();
-    Ok(all_in(if is_name { &named } else { target })?.collect())
+    all_in(if is_name { &named } else { target })
 }
 
-fn all_in(folder: &Path) -> Result<impl Iterator<Item = Target>> {
-    Ok(results_in(folder)?.into_iter().map(|folder| Target { folder, file: None }))
+fn all_in(folder: &Path) -> Result<Vec<Target>> {
+    let target = |folder: PathBuf| {
+        let real = fs::canonicalize(&folder).map_err(Error::io(&folder))?;
+        Ok(Target { folder, real, file: None })
+    };
+    results_in(folder)?.into_iter().map(target).collect()
 }

@@ -76,7 +76,7 @@ pub(super) fn drawings(
                     reused = true;
                     return Ok(kept);
                 }
-                let drawing = figure.draw_as(&query::data(of, tables)?, title, style)?;
+                let drawing = figure.draw(&query::data(of, tables)?, title, style)?;
                 if let Some(cache) = cache {
                     cache.put(&key, &[drawing.svg.as_bytes(), &drawing.png]);
                 }

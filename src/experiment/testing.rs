@@ -340,7 +340,7 @@ impl Figure for Dots {
     }
 
     /// No dots, but what they would be of.
-    fn draw_as(&self, data: &DataFrame, title: &str, _: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, _: &Style) -> Result<Drawing> {
         let svg = format!("<svg width=\"9\"><title>{title}: {} by {}</title></svg>", self.x, data.height());
         Ok(Drawing { svg, png: b"dots".to_vec() })
     }

@@ -228,7 +228,7 @@ impl Figure for Attention {
         TokenNames::read(self.tokens.as_ref(), base)
     }
 
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         self.check()?;
         data::require_rows(data)?;
         let panels = self.panels(data)?;

@@ -104,7 +104,7 @@ impl Figure for CircuitMatrix {
         TokenNames::read(self.tokens.as_ref(), base)
     }
 
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         data::require_rows(data)?;
         self.check()?;
         let mut x = data::categories(data, "column", &self.column)?;

@@ -326,7 +326,7 @@ impl Figure for CompositionGraph {
         }
     }
 
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         self.check()?;
         canvas::render(&self.place(data, title)?, title, style)
     }

@@ -92,7 +92,7 @@ impl Figure for Heatmap {
         Ok(())
     }
 
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         data::require_rows(data)?;
         self.check()?;
         let x = data::categories(data, "x", &self.x)?;

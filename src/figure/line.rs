@@ -162,7 +162,7 @@ impl Figure for Line {
         if self.x_scale == ScaleKind::Log { &["x", "y", "low", "high"] } else { &["y", "low", "high"] }
     }
 
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         canvas::render(&self.place(data, title)?, title, style)
     }
 }

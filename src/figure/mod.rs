@@ -80,16 +80,9 @@ pub trait Figure: Send + Sync + Debug {
     /// Draws `data` under `title` as an SVG document and as PNG bytes.
     ///
     /// # Errors
-    /// [`crate::Error::Figure`] if the data cannot be drawn: a column that is no number, more facets than fit.
-    fn draw(&self, data: &DataFrame, title: &str) -> Result<Drawing> {
-        self.draw_as(data, title, &Style::default())
-    }
-
-    /// [`Figure::draw`], for another purpose than the report.
-    ///
-    /// # Errors
-    /// Those of [`Figure::draw`], and a scale of the PNG that there is not.
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing>;
+    /// [`crate::Error::Figure`] if the data cannot be drawn: a column that is no number, more facets than fit, a scale of the PNG that
+    /// there is not.
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing>;
 }
 
 /// What figures are drawn for.

@@ -155,7 +155,7 @@ impl Figure for Scatter {
         Ok(())
     }
 
-    fn draw_as(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
+    fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing> {
         canvas::render(&self.place(data, title)?, title, style)
     }
 }

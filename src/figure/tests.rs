@@ -4,7 +4,7 @@ mod odd_tables;
 mod pictures;
 mod refusals;
 
-use super::{Drawing, FIGURES, Figure};
+use super::{Drawing, FIGURES, Figure, Style};
 use crate::kind::Kind;
 use polars::prelude::{Column, DataFrame, df};
 use serde_json::{Value, json};
@@ -15,11 +15,11 @@ fn figure(kind: &str, parameters: Value) -> Box<dyn Figure> {
 }
 
 fn refusal(kind: &str, parameters: Value, data: &DataFrame) -> String {
-    figure(kind, parameters).draw(data, "Title").map(|_| ()).unwrap_err().to_string()
+    figure(kind, parameters).draw(data, "Title", &Style::default()).map(|_| ()).unwrap_err().to_string()
 }
 
 fn draw(kind: &str, parameters: Value, data: &DataFrame, title: &str) -> Drawing {
-    let drawing = figure(kind, parameters).draw(data, title).unwrap_or_else(|e| panic!("{kind}: {e}"));
+    let drawing = figure(kind, parameters).draw(data, title, &Style::default()).unwrap_or_else(|e| panic!("{kind}: {e}"));
     check(&drawing);
     drawing
 }

@@ -4,10 +4,9 @@ use super::font::Weight;
 use plotters::style::{RGBAColor, RGBColor};
 
 /// What a figure is drawn for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
     /// The report.
-    #[default]
     Screen,
     /// Paper: black text, thinner lines, titles in regular weight. What colour alone tells on the screen is told by hatching as
     /// well: the series of bars, and the side of a diverging colour scale.

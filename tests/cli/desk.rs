@@ -14,6 +14,11 @@ pub fn repository(path: &str) -> String {
     format!("{REPOSITORY}/{path}")
 }
 
+/// BLAKE3 as hex digits, as manifests have it.
+pub fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
 /// A temporary folder that the program is run in, with a cache of its own elsewhere.
 pub struct Desk {
     folder: TempDir,

@@ -168,14 +168,10 @@ fn without_room_the_last_results_stay() {
     let program = env!("CARGO_BIN_EXE_attn-circuits");
     // Blocks of 512 bytes: the tables fit, the report does not; nothing does.
     for blocks in [40, 8, 1] {
-        let mut command = std::process::Command::new("sh");
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec '{program}' run small.yaml --force");
-        let command = command.args(["-c", &script]).env("ATTN_CIRCUITS_CACHE", desk.cache());
-        let output = command.current_dir(desk.path("")).output().unwrap();
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{message}");
-        let said = message.lines().find(|line| line.starts_with("error: results/small/"));
-        assert!(said.is_some_and(|line| line.contains("the last results are as they were")), "{message}");
+        let finished = desk.run_command::<&str>(desk.command_of("sh").args(["-c", &script]), &[]).expect(3);
+        let said = finished.stderr.lines().find(|line| line.starts_with("error: results/small/"));
+        assert!(said.is_some_and(|line| line.contains("the last results are as they were")), "{finished:#?}");
         assert_same(&before, &desk.tree("results"));
     }
     // The cache has lost nothing either: what could not be written is not there.

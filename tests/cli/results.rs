@@ -1,6 +1,6 @@
 //! What `run` writes.
 
-use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, reading_tokens, repository};
+use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, hash, reading_tokens, repository};
 use attn_circuits::store::parquet_table;
 use serde_json::Value;
 use std::fs;
@@ -22,10 +22,6 @@ fn expected_names(manifest: &Value) -> Vec<String> {
     }
     names.sort();
     names
-}
-
-fn hash(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
 }
 
 #[track_caller]

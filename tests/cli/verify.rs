@@ -1,6 +1,6 @@
 //! `verify`: run again elsewhere, and compared.
 
-use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, reading_tokens};
+use crate::desk::{Desk, SMALL, TOKENS, Tree, assert_golden, assert_same, hash, reading_tokens};
 use attn_circuits::store::{parquet_table, to_csv, to_parquet};
 use polars::prelude::{DataFrame, Float64Chunked, IntoColumn, NamedFrom, Series};
 use serde_json::Value;
@@ -44,10 +44,6 @@ fn edit_manifest(desk: &Desk, change: impl FnOnce(&mut Value)) {
     desk.write(&path, serde_json::to_string_pretty(&manifest).unwrap() + "\n");
 }
 
-fn hash(bytes: &[u8]) -> Value {
-    blake3::hash(bytes).to_hex().to_string().into()
-}
-
 /// Replaces both files of a table, and their hashes in the manifest: only another run can tell.
 fn rewrite(desk: &Desk, name: &str, change: impl FnOnce(&mut DataFrame)) {
     let path = |end: &str| format!("{RESULTS}/tables/{name}.{end}");
@@ -55,8 +51,8 @@ fn rewrite(desk: &Desk, name: &str, change: impl FnOnce(&mut DataFrame)) {
     change(&mut table);
     let (csv, parquet) = (to_csv(&table).unwrap(), to_parquet(&table).unwrap());
     edit_manifest(desk, |manifest| {
-        manifest["tables"][name]["csv"] = hash(&csv);
-        manifest["tables"][name]["parquet"] = hash(&parquet);
+        manifest["tables"][name]["csv"] = hash(&csv).into();
+        manifest["tables"][name]["parquet"] = hash(&parquet).into();
         manifest["tables"][name]["rows"] = table.height().into();
     });
     desk.write(&path("csv"), csv);
@@ -159,7 +155,7 @@ fn last_digits_are_within_the_tolerance_and_said_to_be() {
     assert_eq!(verify(&desk, &["--quiet"], 0), "");
     // What that makes of the figures is no further fault.
     desk.write("results/small/report.html", "<p>Other digits");
-    edit_manifest(&desk, |manifest| manifest["artifacts"][2]["blake3"] = hash(b"<p>Other digits"));
+    edit_manifest(&desk, |manifest| manifest["artifacts"][2]["blake3"] = hash(b"<p>Other digits").into());
     assert_says(&verify(&desk, &[], 0), &["note: 1 of 3 files of figures and report differs\n"]);
     let said = verify(&desk, &["--tolerance", "1e-8"], 1);
     assert_says(&said, &[" of 45 values differ by more than 1e-8\n"]);
@@ -269,7 +265,7 @@ fn figures_and_report_are_compared_by_their_hash() {
     assert_says(&verify(&desk, &[], 1), &["figures/01-matching.svg is not what the manifest says"]);
     // With its hash in the manifest it is still not what these tables make.
     let bytes = fs::read(desk.path("results/small/figures/01-matching.svg")).unwrap();
-    edit_manifest(&desk, |manifest| manifest["artifacts"][0]["blake3"] = hash(&bytes));
+    edit_manifest(&desk, |manifest| manifest["artifacts"][0]["blake3"] = hash(&bytes).into());
     let what = "1 of 3 files of figures and report differs, though all values are the same\n    figures/01-matching.svg\n";
     assert_says(&verify(&desk, &[], 1), &[what]);
     let desk = after_a_run();
@@ -352,7 +348,7 @@ fn a_file_that_is_another_one_now_is_named_first() {
     let (file, table) =
         (said.find("\n  tokens.json is another file now than the one that was read\n"), said.find("\n  tables/"));
     assert!(file.is_some() && file < table, "{said}");
-    assert_says(&said, &[&format!("    BLAKE3 {} stored, ", hash(TOKENS.as_bytes()).as_str().unwrap())]);
+    assert_says(&said, &[&format!("    BLAKE3 {} stored, ", hash(TOKENS.as_bytes()))]);
     // What changes no table is another file all the same.
     desk.write("tokens.json", format!("{TOKENS} "));
     let said = verify(&desk, &[], 1);
@@ -360,7 +356,7 @@ fn a_file_that_is_another_one_now_is_named_first() {
     assert!(!said.contains("tables/"), "{said}");
     // A file more, and a file less, than the experiment reads.
     desk.write("tokens.json", TOKENS);
-    edit_manifest(&desk, |manifest| manifest["files"]["more.json"] = hash(b""));
+    edit_manifest(&desk, |manifest| manifest["files"]["more.json"] = hash(b"").into());
     assert_says(&verify(&desk, &[], 1), &["more.json is in manifest.json, but the experiment does not read it"]);
     edit_manifest(&desk, |manifest| drop(manifest["files"].as_object_mut().unwrap().remove("tokens.json")));
     assert_says(&verify(&desk, &[], 1), &["tokens.json is not in manifest.json, but the experiment reads it"]);

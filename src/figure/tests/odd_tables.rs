@@ -78,7 +78,11 @@ fn no_table_makes_a_figure_panic() {
         // Small, since pixels cost the time.
         parameters.as_object_mut().unwrap().extend([("width".into(), json!(240)), ("height".into(), json!(160))]);
         for (name, data) in &tables {
-            match figure(kind, parameters.clone()).draw(data, "A title of a few words, and then some more of them") {
+            match figure(kind, parameters.clone()).draw(
+                data,
+                "A title of a few words, and then some more of them",
+                &Style::default(),
+            ) {
                 Ok(drawing) => {
                     check(&drawing);
                     *drawn.get_mut(kind).unwrap() += 1;
@@ -103,7 +107,7 @@ fn no_size_makes_a_figure_panic() {
             parameters.as_object_mut().unwrap().extend(size);
             // The one with the most to draw, and one with nearly nothing.
             for (name, data) in tables.iter().filter(|(name, _)| ["many numbers", "equal"].contains(name)) {
-                match figure(kind, parameters.clone()).draw(data, "Title") {
+                match figure(kind, parameters.clone()).draw(data, "Title", &Style::default()) {
                     Ok(drawing) => {
                         check(&drawing);
                         if width.is_none() {
