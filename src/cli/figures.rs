@@ -63,7 +63,7 @@ fn draw_into(targets: &[Target], out: &Path, style: &Style) -> Result<Outcome> {
         let place = out.join(target.real.file_name().unwrap_or_default());
         experiment::check_drawn_into(&place)?;
         if let Some((other, _)) = places.iter().find(|(_, taken)| *taken == place) {
-            let other = other.real.display();
+            let other = other.folder.display();
             let text = format!("would be drawn into the same folder as {other}; draw it with another --out");
             return Err(Error::file(&target.folder, text));
         }

@@ -100,18 +100,20 @@ impl Cache {
     fn write(&self, key: &Key, parts: &[&[u8]]) -> Result<()> {
         let bytes = pack(parts, key);
         let size = bytes.len() as u64;
-        // It would be the first to go, and take everything else with it.
-        if size > self.limit {
-            return Ok(());
-        }
+        // One larger than the limit would be the first to go, and take everything else with it.
+        let kept = size <= self.limit;
+        let room = if kept { size } else { 0 };
         let mut unseen = self.unseen();
         *unseen = match *unseen {
-            Some(before) if before + size <= self.limit / LOOKED_AT_AFTER => Some(before + size),
+            Some(before) if before + room <= self.limit / LOOKED_AT_AFTER => Some(before + room),
             _ => {
-                self.make_room(size);
+                self.make_room(room);
                 Some(0)
             }
         };
+        if !kept {
+            return Ok(());
+        }
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -331,6 +333,10 @@ mod tests {
         let lower = Cache::new(folder.path().join("cache"), 1500);
         put(&lower, &["d"]);
         assert!(size(&lower) <= 1500 && lower.get(&key("d")).is_some(), "{:?}", lower.entries());
+        // Also where nothing fits.
+        let none = Cache::new(folder.path().join("cache"), 0);
+        put(&none, &["e"]);
+        assert_eq!(size(&none), 0);
     }
 
     fn size(cache: &Cache) -> u64 {
