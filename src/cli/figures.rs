@@ -23,7 +23,7 @@ pub(super) struct FiguresArgs {
     /// `screen`: as in the report; `print`: black text, thinner lines, hatching beside colour. Needs --out
     #[arg(long, value_name = "THEME", default_value = "screen", value_parser = theme())]
     theme: Theme,
-    /// Width of every figure in pixels, instead of its own, 200 to 2400. Needs --out
+    /// Width of every figure in pixels, instead of its own, 200 to 2400; labels that need it make it wider. Needs --out
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(200..=2400))]
     width: Option<u32>,
     /// Pixels of the PNG in a pixel of the figure: 1, 2, 3, 4, 6 or 8; at 96 pixels an inch, 4 is 384 dpi. Needs --out

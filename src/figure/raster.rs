@@ -224,6 +224,9 @@ pub fn encode(buffer: &[u8], (width, height): (u32, u32), fineness: Fineness) ->
     let mut encoder = png::Encoder::new(&mut file, columns as u32, rows as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    // A pixel of the figure is a 96th of an inch, as in CSS: a document then shows both formats in the same size.
+    let per_meter = (96.0 * scale as f64 / 0.0254).round() as u32;
+    encoder.set_pixel_dims(Some(png::PixelDimensions { xppu: per_meter, yppu: per_meter, unit: png::Unit::Meter }));
     let failed = |e: png::EncodingError| Error::Figure(format!("cannot encode the PNG: {e}"));
     encoder.write_header().and_then(|mut w| w.write_image_data(&pixels)).map_err(failed)?;
     Ok(file)
