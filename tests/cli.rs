@@ -29,8 +29,6 @@ mod index;
 mod killed;
 #[path = "cli/markup.rs"]
 mod markup;
-// What the estimate is compared with only this system tells.
-#[cfg(target_os = "linux")]
 #[path = "cli/memory.rs"]
 mod memory;
 #[path = "cli/redraw.rs"]

@@ -32,15 +32,20 @@ impl Targets {
     /// # Errors
     /// [`crate::Error::File`] about the first that is not there or holds no results.
     pub fn resolve(&self) -> Result<Vec<Target>> {
-        if self.targets.is_empty() {
-            return all_in(&self.results);
-        }
+        let named = match self.targets.as_slice() {
+            [] => all_in(&self.results)?,
+            targets => {
+                let found: Result<Vec<_>> = targets.iter().map(|target| resolve(target, &self.results)).collect();
+                found?.into_iter().flatten().collect()
+            }
+        };
         let mut found: Vec<Target> = Vec::new();
-        for target in &self.targets {
-            for one in resolve(target, &self.results)? {
-                if !found.iter().any(|other| other.real == one.real) {
-                    found.push(one);
-                }
+        for one in named {
+            match found.iter_mut().find(|other| other.real == one.real) {
+                None => found.push(one),
+                // A link beside what it leads to is another name of it.
+                Some(other) if other.folder.is_symlink() && !one.folder.is_symlink() => *other = one,
+                Some(_) => {}
             }
         }
         Ok(found)

@@ -1,6 +1,7 @@
 use super::Key;
 use crate::{Error, Result, files};
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -116,7 +117,7 @@ impl Cache {
         }
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        make_private(folder).map_err(Error::io(folder))?;
         let tag = self.folder.join(TAG);
         if !tag.exists() {
             files::replace(&tag, TAG_TEXT.as_bytes())?;
@@ -174,11 +175,21 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // Who has put nothing there leaves the looking to others: it takes reading a folder of all that is there.
-        if self.unseen().is_some_and(|bytes| bytes > 0) {
+        // Also if nothing was put there: the limit may be a lower one than that of earlier runs.
+        if *self.unseen() != Some(0) {
             self.trim();
         }
     }
+}
+
+/// Makes a folder, and those around it that are not there, for this user alone: what is in it comes from models that may be nobody
+/// else's business.
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// The file that tells programs that make copies of everything to leave a cache out, and what has to be in it.
@@ -326,13 +337,17 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_limit_counts_from_the_first_entry_on() {
+    fn a_lower_limit_counts_from_the_first_entry_on_and_at_the_end() {
         let (folder, cache) = cache(1 << 20);
         let put = |cache: &Cache, names: &[&str]| names.iter().for_each(|name| cache.put(&key(name), &[&[0; 600]]));
         put(&cache, &["a", "b", "c"]);
         let lower = Cache::new(folder.path().join("cache"), 1500);
         put(&lower, &["d"]);
         assert!(size(&lower) <= 1500 && lower.get(&key("d")).is_some(), "{:?}", lower.entries());
+        // Also where nothing is put.
+        let lowest = Cache::new(folder.path().join("cache"), 700);
+        drop(lowest);
+        assert_eq!(cache.entries().len(), 1);
         // Also where nothing fits.
         let none = Cache::new(folder.path().join("cache"), 0);
         put(&none, &["e"]);

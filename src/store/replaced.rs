@@ -1,5 +1,6 @@
 use super::lock::Lock;
-use crate::{Result, files};
+use crate::Result;
+use crate::files::{self, beside};
 use std::fs;
 use std::path::Path;
 
@@ -10,24 +11,31 @@ use std::path::Path;
 ///
 /// # Errors
 /// Those of `content`, and [`crate::Error::Io`]; the file is as it was then.
-pub fn replace_file(path: &Path, content: impl FnOnce() -> Result<String>) -> Result<()> {
-    // Taken before the content is made, so that it has what others did until then. A file that is as it should be needs none: it may
-    // lie where nothing can be written.
-    let lock = Lock::acquire(path, &|| ());
-    if lock.is_ok() {
-        // Most often there is none; one that stays does no harm.
-        for left in files::partials(path).into_iter().flatten() {
-            if left.file_type().is_ok_and(|kind| kind.is_file()) {
-                let _ = fs::remove_file(left.path());
-            }
-        }
-    }
-    let content = content()?;
-    if fs::read(path).is_ok_and(|there| there == content.as_bytes()) {
+pub fn replace_file(path: &Path, content: impl Fn() -> Result<String>) -> Result<()> {
+    let holds = |content: &str| fs::read(path).is_ok_and(|there| there == content.as_bytes());
+    // Looked at first: a file that is as it should be may lie where nothing can be written, not even a lock.
+    let done = holds(&content()?);
+    if done && !is_anything_left(path) {
         return Ok(());
     }
-    let _lock = lock?;
-    files::replace(path, content.as_bytes())
+    let _lock = match Lock::acquire(path, &|| ()) {
+        Err(_) if done => return Ok(()),
+        lock => lock?,
+    };
+    // Most often there is none; one that stays does no harm.
+    for left in files::partials(path).into_iter().flatten() {
+        if left.file_type().is_ok_and(|kind| kind.is_file()) {
+            let _ = fs::remove_file(left.path());
+        }
+    }
+    // Made again, with what others have done until the lock was ours.
+    let content = content()?;
+    if holds(&content) { Ok(()) } else { files::replace(path, content.as_bytes()) }
+}
+
+/// Whether something lies beside a file that a process at work there has made, or one that was killed.
+fn is_anything_left(path: &Path) -> bool {
+    beside(path, "lock").exists() || files::partials(path).is_ok_and(|left| !left.is_empty())
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ fn assert_foreseen(desk: &Desk, file: &str, status: i32) {
     desk.run(["run", file, "-q"]).expect(status);
     let name = std::path::Path::new(file).file_stem().unwrap().to_string_lossy();
     let run: serde_json::Value = serde_json::from_str(&desk.read(&format!("results/{name}/run.json"))).unwrap();
-    let used = run["peak_memory_bytes"].as_f64().expect("this system tells");
+    // Only Linux tells.
+    let Some(used) = run["peak_memory_bytes"].as_f64() else { return assert!(cfg!(not(target_os = "linux"))) };
     let ratio = used / estimate;
     assert!((1.0 / 1.5..1.5).contains(&ratio), "{name}: {used} bytes used, {estimate} estimated");
 }
@@ -53,6 +54,8 @@ fn large_figures_are_foreseen() {
     assert_foreseen(&Desk::with("large.yaml", &large), "large.yaml", 1);
 }
 
+/// What the program itself takes only this system tells.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_run_beyond_the_limit_is_refused_with_the_numbers() {
     let large = SMALL.replace("sequences: 4", "sequences: 4000000");

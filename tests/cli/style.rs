@@ -122,6 +122,15 @@ fn two_that_would_be_drawn_into_one_folder_are_refused() {
     // Two names of the same results.
     let finished = desk.run(["figures", "results/small", "./results/small", "--out", "paper"]).expect(0);
     assert_eq!(finished.stdout, "1 figure: paper/small\n");
+    #[cfg(unix)]
+    {
+        // Also among all results.
+        std::os::unix::fs::symlink("small", desk.path("results/latest")).unwrap();
+        for whole in [&[][..], &["results"]] {
+            let finished = desk.run(["figures", "--out", "all"].iter().chain(whole)).expect(0);
+            assert_eq!(finished.stdout, "1 figure: all/small\n");
+        }
+    }
 }
 
 /// A limit on the size of files stands for a disk without room: writing stops in the middle.

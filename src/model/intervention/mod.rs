@@ -102,18 +102,18 @@ impl fmt::Display for Site {
     }
 }
 
-/// What stands there instead.
+/// What is put in the place of what a head writes, reads or attends to.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum Replacement {
-    /// The mean over sequences and positions of the reference batch.
+    /// The mean over sequences and positions of the reference.
     Mean,
-    /// At each position, the mean over the sequences of the reference batch.
+    /// At each position, the mean over the sequences of the reference.
     MeanPerPosition,
     /// What stands there in the run of the other batch. A file says which batch that is.
     #[serde(skip)]
     Other,
-    /// What stands there in another sequence of the reference batch: a seeded permutation says which.
+    /// What stands there in another sequence of the reference: a seeded permutation says which.
     Resample,
     /// Zero.
     Zero,
