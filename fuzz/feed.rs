@@ -13,7 +13,7 @@ use attn_circuits::kind::Kind;
 use attn_circuits::model::Transformer;
 use attn_circuits::model::build::{BuildContext, MODELS, ModelKind};
 use attn_circuits::model::export::export;
-use attn_circuits::store::{Artifact, Stored};
+use attn_circuits::store::{Artifact, Run};
 use attn_circuits::stream::Stream;
 use serde_json::{Value, json};
 use std::fs;
@@ -181,7 +181,7 @@ pub fn results(folder: &Path, data: &[u8]) {
         let named = places.iter().any(|place| text.contains(place));
         assert!(!matches!(error, Error::Table(_)) && named, "{error:?}");
     };
-    let stored = match Stored::open(&results) {
+    let stored = match Run::open(&results) {
         Ok(stored) => stored,
         Err(error) => return refused(error),
     };

@@ -17,6 +17,7 @@
 //! | [`report`] | the HTML report |
 //! | [`store`] | the results tree on disk, and the cache |
 //! | [`experiment`] | the YAML file: loading with exact errors, planning, running; verifying and comparing results |
+//! | [`notebook`], [`prelude`] | values that show themselves in a notebook, and an experiment that grows cell by cell |
 //! | [`cli`] | the commands |
 
 pub mod batch;
@@ -33,6 +34,8 @@ pub mod linalg;
 pub mod measure;
 pub mod model;
 mod names;
+pub mod notebook;
+pub mod prelude;
 pub mod query;
 pub mod report;
 pub mod store;

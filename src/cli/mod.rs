@@ -13,7 +13,7 @@ mod verify;
 use crate::experiment::plan::{bytes, parse_bytes, program_bytes};
 use crate::experiment::schema::experiment_schema;
 use crate::experiment::{self, Experiment, Indexed, LoadOptions, Registries, RunOptions, Variant};
-use crate::model::build::{BuildContext, weight_bytes};
+use crate::model::build::weight_bytes;
 use crate::model::export::{export, export_bytes};
 use crate::store::{self, Cache, ClaimRecord, Manifest};
 use crate::{Error, Result};
@@ -421,8 +421,7 @@ fn export_model(args: &ExportArgs) -> Result<Outcome> {
         );
         return Err(Error::file(&args.file, text));
     }
-    let context = BuildContext { base: experiment.base(), stream: instance.stream(experiment.seed) };
-    let built = builder.build(&context)?;
+    let built = experiment.build(&instance)?;
     let folder = args.out.clone().unwrap_or_else(|| PathBuf::from(&args.model));
     fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
     export(&built, &folder)?;

@@ -9,7 +9,7 @@ pub use settings::{Line, Setting};
 use super::compare::{TableComparison, Tolerance, compare};
 use super::named;
 use crate::Result;
-use crate::store::{ClaimRecord, Manifest, Stored};
+use crate::store::{ClaimRecord, Manifest, Run};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -80,7 +80,7 @@ impl Difference {
 /// # Errors
 /// [`crate::Error::File`] if a folder holds no results, or a table in it is not what its run wrote.
 pub fn diff(left: &Path, right: &Path, tolerance: Tolerance) -> Result<Difference> {
-    let (a, b) = (Stored::open(left)?, Stored::open(right)?);
+    let (a, b) = (Run::open(left)?, Run::open(right)?);
     let programs = (a.manifest.program.clone(), b.manifest.program.clone());
     Ok(Difference {
         programs: (programs.0 != programs.1).then_some(programs),
@@ -97,7 +97,7 @@ fn files(a: &Manifest, b: &Manifest) -> Vec<String> {
     a.files.iter().filter(differs).map(|(file, _)| file.clone()).collect()
 }
 
-fn tables(a: &Stored, b: &Stored, tolerance: Tolerance) -> Result<Vec<TableDifference>> {
+fn tables(a: &Run, b: &Run, tolerance: Tolerance) -> Result<Vec<TableDifference>> {
     let (left, right) = (&a.manifest.tables, &b.manifest.tables);
     let swept: BTreeSet<String> = a.manifest.swept().chain(b.manifest.swept()).cloned().collect();
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::named;
 use crate::report::{Claim, Entry, is_index, render_index};
-use crate::store::{Stored, replace_file, results_in};
+use crate::store::{Run, replace_file, results_in};
 use crate::{Result, files};
 use std::path::{Path, PathBuf};
 
@@ -28,12 +28,12 @@ pub enum Indexed {
 /// [`crate::Error::File`] if there are no results in the folder.
 pub fn index(folder: &Path) -> Result<String> {
     // A run may replace any of them meanwhile; then its own page will show the new one.
-    let stored: Vec<Stored> = results_in(folder)?.iter().filter_map(|results| Stored::open(results).ok()).collect();
+    let stored: Vec<Run> = results_in(folder)?.iter().filter_map(|results| Run::open(results).ok()).collect();
     let entries: Vec<_> = stored.iter().map(entry).collect();
     render_index(&entries)
 }
 
-fn entry(stored: &Stored) -> Entry<'_> {
+fn entry(stored: &Run) -> Entry<'_> {
     let manifest = &stored.manifest;
     let claims =
         manifest.claims().map(|claim| Claim { statement: claim.statement, holds: claim.holds, numbers: named(claim.numbers) });
@@ -60,8 +60,6 @@ pub fn update_index(folder: &Path) -> Result<Indexed> {
     if path.symlink_metadata().is_ok() && !files::read(&path, LARGEST, "an index page").is_ok_and(ours) {
         return Ok(Indexed::Foreign(path));
     }
-    // Where there are no results nothing is made.
-    results_in(folder)?;
     replace_file(&path, || index(folder))?;
     Ok(Indexed::Written(path))
 }

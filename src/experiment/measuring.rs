@@ -41,6 +41,41 @@ impl<'a> Inputs<'a> {
     }
 }
 
+impl Experiment {
+    /// Makes one of the models ([`Experiment::instances`]).
+    ///
+    /// ```no_run
+    /// use attn_circuits::experiment;
+    /// let experiment = experiment::load("experiments/induction.yaml", &[])?;
+    /// let wired = experiment.instances().find(|instance| instance.name == "wired").expect("it has a model `wired`");
+    /// let model = experiment.build(&wired)?;
+    /// println!("{}", model.config());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`crate::model::build::ModelKind::build`]; [`Error::File`] if a file that it reads is another one than when the
+    /// experiment was loaded.
+    pub fn build(&self, instance: &Instance) -> Result<Transformer> {
+        let builder = &instance.variant.builder;
+        let model = builder.build(&BuildContext { base: self.base(), stream: instance.stream(self.seed) })?;
+        self.check_unchanged(&builder.files())?;
+        Ok(model)
+    }
+
+    /// The tokens of an input for models with a vocabulary of `d_vocab`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such input; those of [`crate::input::InputKind::build`]; [`Error::File`] as in
+    /// [`Experiment::build`].
+    pub fn tokens(&self, input: &str, d_vocab: usize) -> Result<TokenBatch> {
+        let (name, _) =
+            self.inputs.get_key_value(input).ok_or_else(|| Error::invalid(format!("there is no input `{input}`")))?;
+        let drawn = Inputs { experiment: self, drawn: Mutex::default() }.get(name, d_vocab)?;
+        Ok(Arc::unwrap_or_clone(drawn))
+    }
+}
+
 /// One model measured by one cell, and what its rows of the table depend on.
 struct Part<'a> {
     instance: Instance<'a>,
@@ -135,9 +170,7 @@ fn measure_parts(
     }
     let inputs = Inputs { experiment, drawn: Mutex::default() };
     let of_instance = |(instance, parts): &(Instance, Vec<(usize, usize)>)| -> Result<Vec<(usize, usize, DataFrame)>> {
-        let stream = instance.stream(experiment.seed);
-        let model = instance.variant.builder.build(&BuildContext { base: experiment.base(), stream })?;
-        experiment.check_unchanged(&instance.variant.builder.files())?;
+        let model = experiment.build(instance)?;
         let measure = |&(at, part): &(usize, usize)| {
             let Job { cell, parts, .. } = jobs[at];
             let table = measure_one(instance, cell, &model, &inputs)?;

@@ -4,7 +4,7 @@ use super::present::{drawings, present};
 use super::progress::{Progress, Silent};
 use crate::figure::Style;
 use crate::query::Tables;
-use crate::store::{Manifest, PROGRAM, Staging, Stored, is_results, known_files, parquet_table};
+use crate::store::{Manifest, PROGRAM, Run, Staging, is_results, known_files, parquet_table};
 use crate::{Error, Result, files};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -17,9 +17,9 @@ use std::path::{Component, Path, PathBuf};
 /// then.
 pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     // What is no results folder is said before anything is made beside it, and all is read anew when nobody else writes there.
-    let folder = &Stored::open(folder)?.folder;
+    let folder = &Run::open(folder)?.folder;
     let staging = Staging::new(folder, &|| progress.waiting(folder))?;
-    let stored = Stored::open(folder)?;
+    let stored = Run::open(folder)?;
     let mut manifest = stored.manifest.clone();
     manifest.drawn_by = (manifest.program != PROGRAM).then(|| PROGRAM.to_string());
     let source = stored.read("experiment.yaml")?;
@@ -77,13 +77,9 @@ fn resolved(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// Those of [`redraw`] and [`check_drawn_into`].
 pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
-    let stored = Stored::open(folder)?;
+    let stored = Run::open(folder)?;
     check_drawn_into(target)?;
-    let mut tables = Tables::new();
-    for name in stored.manifest.tables.keys() {
-        tables.insert(name.clone(), stored.table(name)?);
-    }
-    let drawings = drawings((&stored.manifest, None), &tables, style, None, &Silent)?;
+    let drawings = drawings((&stored.manifest, None), &stored.tables()?, style, None, &Silent)?;
     fs::create_dir_all(target).map_err(Error::io(target))?;
     for (path, drawing, _) in &drawings {
         let name = path.trim_start_matches("figures/");
@@ -95,7 +91,7 @@ pub fn draw_into(folder: &Path, target: &Path, style: &Style) -> Result<usize> {
 }
 
 /// All tables of a results folder, whose files are copied on the way.
-fn copied_tables(stored: &Stored, staging: &Staging) -> Result<Tables> {
+fn copied_tables(stored: &Run, staging: &Staging) -> Result<Tables> {
     let mut tables = Tables::new();
     for (name, record) in &stored.manifest.tables {
         let csv = format!("tables/{name}.csv");

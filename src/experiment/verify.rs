@@ -5,7 +5,7 @@ mod source;
 
 use super::compare::Tolerance;
 use super::{Finished, LoadOptions, Progress, RunOptions, run};
-use crate::store::{Manifest, Stored};
+use crate::store::{Manifest, Run};
 use crate::{Error, Result};
 use comparing::Comparing;
 use source::stored_experiment;
@@ -86,13 +86,13 @@ impl Verification {
 /// [`Error::File`] if the folder holds no results, or the experiment names files and its own file was not found; those of
 /// [`super::load_str`] and [`super::run`].
 pub fn verify(folder: &Path, options: &VerifyOptions, progress: &dyn Progress) -> Result<Verification> {
-    let stored = Stored::open(folder)?;
+    let stored = Run::open(folder)?;
     let mut notes = Vec::new();
     let experiment = stored_experiment(&stored, folder, options, &mut notes)?;
     let elsewhere = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     // Without a cache: what is compared must have been computed.
     let Finished { folder: again, manifest, .. } = run(&experiment, elsewhere.path(), &RunOptions { cache: None, progress })?;
-    let again = Stored::open(&again)?;
+    let again = Run::open(&again)?;
     let mut found = Verification { folder: folder.to_path_buf(), manifest, faults: Vec::new(), close: Vec::new(), notes };
     let swept = stored.manifest.swept().cloned().collect();
     Comparing { stored: &stored, again: &again, swept, tolerance: options.tolerance }.all(&mut found)?;

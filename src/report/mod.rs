@@ -3,6 +3,7 @@
 //! Nothing on it needs a script or the network, and whatever an experiment names or a table holds is text: a policy in the page's
 //! head forbids the rest once more.
 
+mod fragment;
 mod index;
 mod markdown;
 mod number;
@@ -14,6 +15,7 @@ use markdown::Prose;
 use minijinja::{Environment, Value, context, syntax::SyntaxConfig};
 use polars::prelude::DataFrame;
 
+pub use fragment::{Fragment, fragments};
 pub use index::{Claim, Entry, is_index, render_index};
 pub use number::{count, number};
 

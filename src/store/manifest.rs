@@ -232,12 +232,12 @@ impl Manifest {
     }
 
     /// Names of the parameters that any model sweeps.
-    pub fn swept(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn swept(&self) -> impl Iterator<Item = &String> {
         self.models.iter().flat_map(|model| model.swept.keys())
     }
 
     /// Every file that it has the hash of, with that: tables, figures and report.
-    pub fn hashed(&self) -> impl Iterator<Item = (String, &str)> {
+    pub(crate) fn hashed(&self) -> impl Iterator<Item = (String, &str)> {
         let tables = self.tables.iter().flat_map(|(name, table)| {
             [("csv", &table.csv), ("parquet", &table.parquet)]
                 .map(|(end, hash)| (format!("tables/{name}.{end}"), hash.as_str()))

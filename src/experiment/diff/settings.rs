@@ -5,7 +5,7 @@ use crate::experiment::diagnostic::{Diagnostic, Sources, Span};
 use crate::experiment::overrides;
 use crate::experiment::yaml::{Node, Value, parse};
 use crate::names::shorten;
-use crate::store::Stored;
+use crate::store::Run;
 use crate::{Error, experiment::diagnostic};
 use serde_json::Value as Json;
 use std::path::Path;
@@ -47,7 +47,7 @@ struct Side {
 }
 
 impl Side {
-    fn new((stored, folder): (&Stored, &Path)) -> Result<Self> {
+    fn new((stored, folder): (&Run, &Path)) -> Result<Self> {
         let path = folder.join("experiment.yaml").display().to_string();
         let source = stored.source()?;
         let source = source.strip_prefix('\u{feff}').unwrap_or(&source);
@@ -86,7 +86,7 @@ fn refuse(problems: Vec<Diagnostic>, sources: &Sources) -> Error {
 }
 
 /// What is not the same in the experiments of two runs, overrides included.
-pub fn settings(left: (&Stored, &Path), right: (&Stored, &Path)) -> Result<Vec<Setting>> {
+pub fn settings(left: (&Run, &Path), right: (&Run, &Path)) -> Result<Vec<Setting>> {
     let (left, right) = (Side::new(left)?, Side::new(right)?);
     let mut walk = Walk { left: &left, right: &right, found: Vec::new() };
     walk.nodes(String::new(), &left.root, &right.root);

@@ -102,7 +102,7 @@ fn cells_are_paired_by_name_wherever_they_stand() {
 }
 
 fn found_rows(folder: &Path, table: &str) -> usize {
-    Stored::open(folder).unwrap().manifest.tables[table].rows
+    Run::open(folder).unwrap().manifest.tables[table].rows
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Finding, Verification};
 use crate::experiment::compare::{TableComparison, Tolerance, compare};
 use crate::names::{counted, shorten};
-use crate::store::{CellRecord, Manifest, Stored, csv_table, files_below, hash, known_files, parquet_table};
+use crate::store::{CellRecord, Manifest, Run, csv_table, files_below, hash, known_files, parquet_table};
 use crate::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -13,9 +13,9 @@ const NAMED: usize = 3;
 
 /// What is compared with what.
 pub(super) struct Comparing<'a> {
-    pub stored: &'a Stored,
+    pub stored: &'a Run,
     /// The new results.
-    pub again: &'a Stored,
+    pub again: &'a Run,
     /// Parameters that are swept, which are keys of tables.
     pub swept: BTreeSet<String>,
     pub tolerance: Tolerance,

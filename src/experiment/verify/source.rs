@@ -2,13 +2,13 @@
 
 use super::VerifyOptions;
 use crate::experiment::{Experiment, LoadOptions, load, load_str};
-use crate::store::Stored;
+use crate::store::Run;
 use crate::{Error, Result, files};
 use std::path::{Path, PathBuf};
 
 /// The stored experiment, with the overrides of its run, as if it stood where its file stands.
 pub(super) fn stored_experiment(
-    stored: &Stored,
+    stored: &Run,
     folder: &Path,
     options: &VerifyOptions,
     notes: &mut Vec<String>,

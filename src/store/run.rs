@@ -1,4 +1,5 @@
 use super::{Manifest, hash, parquet_table};
+use crate::query::{self, Tables};
 use crate::{Error, Result, files};
 use polars::prelude::DataFrame;
 use std::fs;
@@ -8,21 +9,34 @@ use std::path::{Path, PathBuf};
 /// Larger files are not read back.
 const LARGEST_RESULT: u64 = 16 << 30;
 
-/// Results as they lie in a folder: what the manifest says, and the files that it speaks of.
+/// The results of a run as they lie in a folder: what the manifest says, and the files that it speaks of.
+///
+/// ```
+/// use attn_circuits::store::Run;
+/// let run = Run::open("results/induction")?;
+/// let scores = run.table("head_scores")?;
+/// assert_eq!(scores.height(), run.manifest.tables["head_scores"].rows);
+///
+/// let best = run.select("SELECT model, layer, head, value FROM head_scores WHERE score = 'prefix_matching' ORDER BY value DESC")?;
+/// assert!(best.column("value")?.f64()?.get(0) > Some(0.9));
+/// assert!(run.manifest.claims().all(|claim| claim.holds));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct Run {
     /// The folder, as an absolute path.
     pub folder: PathBuf,
     /// Its manifest.
     pub manifest: Manifest,
 }
 
-impl Stored {
+impl Run {
     /// Reads the manifest of a results folder.
     ///
     /// # Errors
     /// [`Error::File`] if the folder is not there, holds no results, or those of another version.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
         // `.` and `..` have no name beside which a new folder could be written.
         let folder = fs::canonicalize(folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::file(folder, "is not there; `run` makes it"),
@@ -52,7 +66,7 @@ impl Stored {
     /// The experiment file that was run.
     ///
     /// # Errors
-    /// Those of [`Stored::read`].
+    /// Those of [`Run::read`].
     pub fn source(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&self.read("experiment.yaml")?).into_owned())
     }
@@ -72,11 +86,41 @@ impl Stored {
     /// A table, from its Parquet file.
     ///
     /// # Errors
-    /// Those of [`Stored::checked`]; [`Error::Invalid`] if the manifest knows no such table.
+    /// Those of [`Run::checked`]; [`Error::Invalid`] if the manifest knows no such table.
     pub fn table(&self, name: &str) -> Result<DataFrame> {
         let record = self.manifest.tables.get(name).ok_or_else(|| Error::invalid(format!("there is no table `{name}`")))?;
         let path = format!("tables/{name}.parquet");
         parquet_table(self.checked(&path, &record.parquet)?, &self.folder.join(path))
+    }
+
+    /// All tables, in the order of the cells that made them.
+    ///
+    /// # Errors
+    /// Those of [`Run::table`].
+    pub fn tables(&self) -> Result<Tables> {
+        self.manifest.tables.keys().map(|name| Ok((name.clone(), self.table(name)?))).collect()
+    }
+
+    /// What polars SQL over the tables of the run answers: [`query::select`].
+    ///
+    /// # Errors
+    /// Those of [`Run::table`]; [`Error::Table`] if the query cannot be run.
+    pub fn select(&self, sql: &str) -> Result<DataFrame> {
+        query::select(sql, &self.tables()?)
+    }
+
+    /// A figure as an SVG document, by its number in the report, from 1.
+    ///
+    /// # Errors
+    /// Those of [`Run::checked`]; [`Error::Invalid`] if there are not as many.
+    pub fn figure(&self, number: usize) -> Result<String> {
+        let drawn = self.manifest.artifacts.iter().filter(|artifact| artifact.path.ends_with(".svg"));
+        let figure = number.checked_sub(1).and_then(|before| drawn.clone().nth(before)).ok_or_else(|| {
+            let figures = drawn.count();
+            Error::invalid(format!("there is no figure {number}: {} has {figures}, counted from 1", self.folder.display()))
+        })?;
+        let svg = self.checked(&figure.path, &figure.blake3)?;
+        String::from_utf8(svg).map_err(|_| Error::file(self.folder.join(&figure.path), "is no text; `figures` draws it anew"))
     }
 }
 

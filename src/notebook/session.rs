@@ -1,0 +1,404 @@
+//! An experiment that grows cell by cell.
+
+use crate::batch::TokenBatch;
+use crate::experiment::{self, Experiment, LoadOptions, RunOptions};
+use crate::model::Transformer;
+use crate::store::{Cache, CellRecord, ClaimRecord, Run};
+use crate::{Error, Result, files};
+use polars::prelude::DataFrame;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Bytes that the cache of a notebook may take.
+const CACHE: u64 = 1 << 30;
+/// What the experiment of a notebook is called in messages, and its results folder.
+const NAME: &str = "notebook";
+/// The first line of a file that a notebook has written.
+const SAVED: &str = "# Written by a notebook, which may write it again.";
+/// Files of a notebook are not longer.
+const LARGEST: u64 = 16 << 20;
+
+/// A claim, and what became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The sentence (Markdown).
+    pub statement: String,
+    /// The query that checks it.
+    pub check: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The numbers that were compared: column name and value, as the report writes it.
+    pub numbers: Vec<(String, String)>,
+}
+
+impl From<ClaimRecord<'_>> for Claim {
+    fn from(ClaimRecord { statement, check, holds, numbers }: ClaimRecord) -> Self {
+        Self { statement: statement.into(), check: check.into(), holds, numbers: experiment::named(numbers) }
+    }
+}
+
+/// What a cell gave.
+#[derive(Clone, Debug)]
+pub enum Shown {
+    /// Prose (Markdown).
+    Text(String),
+    /// A measured or derived table.
+    Table(DataFrame),
+    /// A figure.
+    Figure {
+        /// Its title.
+        title: String,
+        /// A complete SVG document.
+        svg: String,
+    },
+    /// A claim.
+    Claim(Claim),
+}
+
+impl Shown {
+    /// The table.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the cell gave something else.
+    pub fn table(self) -> Result<DataFrame> {
+        match self {
+            Self::Table(table) => Ok(table),
+            _ => Err(Error::invalid("this cell gives no table: that is what a `measure:` or a `query:` does")),
+        }
+    }
+}
+
+/// An entry of `models:` or `inputs:`.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    yaml: String,
+}
+
+/// A cell as text: an item of a list.
+#[derive(Clone, Debug)]
+struct CellText {
+    yaml: String,
+    /// What another cell replaces this one by having, too; none where it cannot be told.
+    identity: Option<(&'static str, String)>,
+}
+
+impl CellText {
+    fn new(yaml: &str) -> Result<Self> {
+        let given = without_margin(yaml);
+        let starts = |line: &&&str| line.starts_with("- ") || **line == "-";
+        let yaml = match given.iter().filter(starts).count() {
+            0 => format!("- {}", given.join("\n  ")),
+            1 => given.join("\n"),
+            _ => return Err(Error::invalid("these are several cells: give one at a time")),
+        };
+        let identity = identity(&yaml);
+        Ok(Self { yaml, identity })
+    }
+}
+
+/// The lines of a text without empty ones at either end, and without the margin that all have.
+fn without_margin(text: &str) -> Vec<&str> {
+    let lines: Vec<&str> = text.trim_end().lines().skip_while(|line| line.trim().is_empty()).collect();
+    let margins =
+        lines.iter().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start_matches(' ').len());
+    let margin = margins.min().unwrap_or(0);
+    lines.iter().map(|line| line.get(margin..).unwrap_or_default()).collect()
+}
+
+/// What tells a cell from others: the name of its table, the title of its figure, the words of its claim or text.
+fn identity(yaml: &str) -> Option<(&'static str, String)> {
+    let list: Vec<Value> = serde_yaml::from_str(yaml).ok()?;
+    let text = |key: &str| list.first()?.get(key)?.as_str().map(str::to_owned);
+    let table = || text("query").and(text("name")).or_else(|| text("measure").map(|kind| text("name").unwrap_or(kind)));
+    let kinds =
+        [("table", table()), ("figure", text("figure").and(text("title"))), ("claim", text("claim")), ("text", text("text"))];
+    kinds.into_iter().find_map(|(kind, name)| Some((kind, name?)))
+}
+
+/// A text as YAML: as it is if it cannot be taken for anything else.
+fn scalar(text: &str) -> String {
+    let mut words = text.chars();
+    let plain = words.next().is_some_and(char::is_alphabetic)
+        && words.all(|c| c.is_alphanumeric() || " _-?!,.()".contains(c))
+        && !text.ends_with(' ')
+        && serde_yaml::from_str::<Value>(text).is_ok_and(|value| value.as_str() == Some(text));
+    if plain { text.to_string() } else { Value::from(text).to_string() }
+}
+
+/// Every line of a text behind `margin`, but for empty ones.
+fn indented(text: &str, margin: &str) -> String {
+    let line = |line: &str| if line.trim().is_empty() { "\n".to_string() } else { format!("{margin}{line}\n") };
+    without_margin(text).into_iter().map(line).collect()
+}
+
+fn with_entry(entries: &[Entry], name: &str, yaml: &str) -> Vec<Entry> {
+    let mut entries = entries.to_vec();
+    let entry = Entry { name: name.into(), yaml: yaml.into() };
+    match entries.iter_mut().find(|entry| entry.name == name) {
+        Some(place) => *place = entry,
+        None => entries.push(entry),
+    }
+    entries
+}
+
+/// What the cell at `index` gave.
+fn shown(run: &Run, index: usize) -> Result<Shown> {
+    let cells = &run.manifest.cells;
+    let cell = cells.get(index).ok_or_else(|| Error::invalid("the cell is not among the results"))?;
+    Ok(match cell {
+        CellRecord::Text { markdown } => Shown::Text(markdown.clone()),
+        CellRecord::Measure { table, .. } | CellRecord::Query { table, .. } => Shown::Table(run.table(table)?),
+        CellRecord::Figure { title, .. } => {
+            let number = cells[..=index].iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).count();
+            Shown::Figure { title: title.clone(), svg: run.figure(number)? }
+        }
+        CellRecord::Claim { statement, check, holds, numbers } => {
+            Shown::Claim(Claim::from(ClaimRecord { statement, check, holds: *holds, numbers }))
+        }
+    })
+}
+
+/// An experiment that grows cell by cell, and whose cells are run when they are given.
+///
+/// It speaks the language of experiment files: what is given to [`Notebook::model`] is an entry of `models:`, to
+/// [`Notebook::cell`] one of `cells:`. A name that is given again replaces what had it, at its place; so a cell of a notebook can be
+/// run twice. What cannot be run is refused, with the line at fault, and changes nothing.
+#[derive(Debug)]
+pub struct Notebook {
+    title: String,
+    seed: Option<u64>,
+    models: Vec<Entry>,
+    inputs: Vec<Entry>,
+    cells: Vec<CellText>,
+    base: PathBuf,
+    results: TempDir,
+    cache: Cache,
+}
+
+impl Notebook {
+    /// A notebook without models, inputs and cells. Relative paths in it start from the working directory, which in Jupyter is the
+    /// folder of the notebook.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no room for temporary files.
+    pub fn new(title: &str) -> Result<Self> {
+        let here = Path::new(".");
+        let results = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let cache = Cache::new(results.path().join("cache"), CACHE);
+        let base = std::path::absolute(here).map_err(Error::io(here))?;
+        let (models, inputs, cells) = Default::default();
+        Ok(Self { title: title.into(), seed: None, models, inputs, cells, base, results, cache })
+    }
+
+    /// The number that every random draw descends from, `seed:` of the file.
+    pub fn seed(&mut self, seed: u64) {
+        self.seed = Some(seed);
+    }
+
+    /// Adds an entry of `models:`, or replaces the one of that name, and answers with the model; of several (a sweep, replicates), with
+    /// the first.
+    ///
+    /// # Errors
+    /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; those of building the model.
+    pub fn model(&mut self, name: &str, yaml: &str) -> Result<Transformer> {
+        let models = with_entry(&self.models, name, yaml);
+        let experiment = self.loaded(&models, &self.inputs, &self.cells)?;
+        let instance = experiment.instances().find(|instance| instance.name == name);
+        let model = experiment.build(&instance.ok_or_else(|| Error::invalid(format!("there is no model `{name}`")))?)?;
+        self.models = models;
+        Ok(model)
+    }
+
+    /// Adds an entry of `inputs:`, or replaces the one of that name, and answers with its tokens, for the vocabulary of the first
+    /// model.
+    ///
+    /// # Errors
+    /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; [`Error::Invalid`] if there is no model
+    /// yet.
+    pub fn input(&mut self, name: &str, yaml: &str) -> Result<TokenBatch> {
+        let inputs = with_entry(&self.inputs, name, yaml);
+        let experiment = self.loaded(&self.models, &inputs, &self.cells)?;
+        let d_vocab = experiment.instances().next().map(|instance| instance.variant.config.d_vocab);
+        let d_vocab =
+            d_vocab.ok_or_else(|| Error::invalid("an input is drawn for the vocabulary of a model: add a model first"))?;
+        let tokens = experiment.tokens(name, d_vocab)?;
+        self.inputs = inputs;
+        Ok(tokens)
+    }
+
+    /// Runs a cell, written as in an experiment file (with or without the dash before it): `measure: head_scores`. A table that has
+    /// the name of one that is there replaces it; so does a figure of the same title, and a claim or a text of the same words.
+    ///
+    /// # Errors
+    /// [`Error::Experiment`] shows what is wrong with the cell, or with later cells if it replaces one; whatever running it says.
+    pub fn cell(&mut self, yaml: &str) -> Result<Shown> {
+        let cell = CellText::new(yaml)?;
+        let mut cells = self.cells.clone();
+        let same = |other: &CellText| cell.identity.is_some() && other.identity == cell.identity;
+        let index = cells.iter().position(same).unwrap_or(cells.len());
+        match cells.get_mut(index) {
+            Some(place) => *place = cell,
+            None => cells.push(cell),
+        }
+        let run = self.run_of(&self.loaded(&self.models, &self.inputs, &cells)?)?;
+        let shown = shown(&run, index)?;
+        self.cells = cells;
+        Ok(shown)
+    }
+
+    /// A table of the cells so far.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no table of that name.
+    pub fn table(&self, name: &str) -> Result<DataFrame> {
+        self.run()?.table(name)
+    }
+
+    /// What polars SQL over the tables of the cells so far answers; unlike a `query:` cell, it leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`Error::Table`] if the query cannot be run.
+    pub fn select(&self, sql: &str) -> Result<DataFrame> {
+        self.run()?.select(sql)
+    }
+
+    /// The results of all cells, in a folder that lives as long as the notebook: what was computed before is not computed again.
+    ///
+    /// # Errors
+    /// Whatever running the cells says.
+    pub fn run(&self) -> Result<Run> {
+        self.run_of(&self.loaded(&self.models, &self.inputs, &self.cells)?)
+    }
+
+    /// The experiment file that the notebook is.
+    pub fn yaml(&self) -> String {
+        self.text(&self.models, &self.inputs, &self.cells)
+    }
+
+    /// Writes the notebook as an experiment file, which `attn-circuits run` runs. Relative paths in it start from the folder of the
+    /// file then.
+    ///
+    /// # Errors
+    /// [`Error::Experiment`] if it is no experiment there; [`Error::File`] if a file is there that no notebook has written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let text = format!("{SAVED}\n{}", self.yaml());
+        experiment::load_str(&text, path, &[], &LoadOptions::default())?;
+        if path.exists() && !files::read_text(path, LARGEST, "an experiment file")?.starts_with(SAVED) {
+            return Err(Error::file(path, "was not written by a notebook, and is left as it is: choose another name"));
+        }
+        files::replace(path, text.as_bytes())
+    }
+
+    fn loaded(&self, models: &[Entry], inputs: &[Entry], cells: &[CellText]) -> Result<Experiment> {
+        let path = self.base.join(NAME).with_extension("yaml");
+        experiment::load_str(&self.text(models, inputs, cells), &path, &[], &LoadOptions::default())
+    }
+
+    fn run_of(&self, experiment: &Experiment) -> Result<Run> {
+        let options = RunOptions { cache: Some(&self.cache), ..RunOptions::default() };
+        Run::open(experiment::run(experiment, self.results.path(), &options)?.folder)
+    }
+
+    fn text(&self, models: &[Entry], inputs: &[Entry], cells: &[CellText]) -> String {
+        let mut text = format!("title: {}\n", scalar(&self.title));
+        if let Some(seed) = self.seed {
+            text += &format!("seed: {seed}\n");
+        }
+        for (key, entries) in [("models", models), ("inputs", inputs)] {
+            if !entries.is_empty() {
+                text += &format!("{key}:\n");
+            }
+            for Entry { name, yaml } in entries {
+                let name = scalar(name);
+                // A flow of braces may stand behind its name; whatever else is an indented block.
+                text += &match yaml.trim() {
+                    line if line.starts_with('{') && !line.contains('\n') => format!("  {name}: {line}\n"),
+                    _ => format!("  {name}:\n{}", indented(yaml, "    ")),
+                };
+            }
+        }
+        // There are no experiments without cells.
+        text += if cells.is_empty() { "cells:\n  - text: Nothing is asked yet.\n" } else { "cells:\n" };
+        cells.iter().for_each(|cell| text += &indented(&cell.yaml, "  "));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODEL: &str = "{ kind: random, layers: 1, heads: 2, d_model: 4, vocab: 9, context: 7 }";
+    const INPUT: &str = "{ kind: repeated_tokens, sequences: 2, period: 3, repeats: 2 }";
+
+    fn notebook() -> Notebook {
+        let mut notebook = Notebook::new("Does it: work?").unwrap();
+        notebook.model("small", MODEL).unwrap();
+        notebook.input("repeated", INPUT).unwrap();
+        notebook
+    }
+
+    #[test]
+    fn cells_give_what_they_make_and_what_is_saved_runs() {
+        let mut notebook = notebook();
+        let scores = notebook.cell("measure: head_scores\nscores: [previous_token]").unwrap().table().unwrap();
+        assert_eq!(scores.height(), 2);
+        let best = notebook.cell("- query: SELECT MAX(value) AS best FROM head_scores\n  name: best").unwrap();
+        assert!(matches!(best, Shown::Table(table) if table.height() == 1));
+        let figure = "
+            figure: bar
+            of: head_scores
+            title: Two heads
+            x: head
+            y: value";
+        assert!(matches!(notebook.cell(figure).unwrap(), Shown::Figure { svg, .. } if svg.contains("Two heads")));
+        let claim = notebook.cell("claim: None looks back.\ncheck: SELECT best < 0.9 FROM best").unwrap();
+        assert!(matches!(claim, Shown::Claim(Claim { holds: true, .. })));
+        assert!(matches!(notebook.cell("text: \"**Done.**\"").unwrap(), Shown::Text(_)));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.yaml");
+        notebook.save(&path).unwrap();
+        let experiment = experiment::load(&path, &[]).unwrap();
+        let finished = experiment::run(&experiment, folder.path(), &RunOptions::default()).unwrap();
+        let tables = |run: &Run| run.manifest.tables.clone();
+        assert_eq!(tables(&Run::open(finished.folder).unwrap()), tables(&notebook.run().unwrap()));
+        notebook.save(&path).unwrap();
+        std::fs::write(&path, "title: Mine\n").unwrap();
+        assert!(notebook.save(&path).unwrap_err().to_string().contains("was not written by a notebook"));
+    }
+
+    #[test]
+    fn a_cell_that_is_run_again_replaces_the_first() {
+        let mut notebook = notebook();
+        for scores in ["previous_token", "prefix_matching", "previous_token"] {
+            notebook.cell(&format!("measure: head_scores\nscores: [{scores}]")).unwrap();
+            assert_eq!(notebook.cells.len(), 1);
+        }
+        notebook.cell("query: SELECT MAX(value) AS best FROM head_scores WHERE score = 'previous_token'\nname: best").unwrap();
+        assert_eq!((notebook.cells.len(), notebook.select("SELECT * FROM best").unwrap().height()), (2, 1));
+        let before = notebook.yaml();
+        let error = notebook.model("small", "{ kind: bigram }").unwrap_err().to_string();
+        assert!(error.contains("notebook.yaml:3"), "{error}");
+        assert_eq!(notebook.yaml(), before);
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_where_it_is_and_changes_nothing() {
+        let mut notebook = notebook();
+        let before = notebook.yaml();
+        let message = |result: Result<Shown>| result.unwrap_err().to_string();
+        let error = message(notebook.cell("measure: head_score"));
+        assert!(error.contains("head_score") && error.contains("did you mean `head_scores`?"), "{error}");
+        assert!(message(notebook.cell("- text: a\n- text: b")).contains("several cells"));
+        let error = message(notebook.cell("query: SELECT valeu FROM head_scores\nname: q"));
+        assert!(error.contains("SELECT valeu"), "{error}");
+        assert!(message(notebook.cell("")).contains("-->"));
+        assert!(notebook.input("x", "{ kind: markov }").is_err() && notebook.model("two\nlines: 1", MODEL).is_err());
+        assert_eq!(notebook.yaml(), before);
+        assert!(Notebook::new("Empty").unwrap().input("x", INPUT).unwrap_err().to_string().contains("add a model first"));
+    }
+}
