@@ -1,0 +1,38 @@
+//! Builds the library as the repository builds it, and says where it lies.
+
+use std::path::Path;
+use std::process::Command;
+use std::{env, process};
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    if env::var_os("CARGO_CFG_ATTN_CIRCUITS_BUILT").is_none() {
+        return;
+    }
+    let here = env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+    let root = Path::new(&here).join("../..");
+    let root = root.canonicalize().expect("the package lies in the repository");
+    println!("cargo:rerun-if-changed={}", root.join("src").display());
+    println!("cargo:rerun-if-changed={}", root.join("Cargo.toml").display());
+    println!("cargo:rerun-if-changed={}", root.join("Cargo.lock").display());
+    let target = root.join("target");
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo runs this"));
+    // What this build is told is not for that one: it is to be the same as the repository's own.
+    let kept = ["CARGO", "CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_OFFLINE"];
+    for (name, _) in env::vars_os().filter(|(name, _)| !kept.iter().any(|kept| name == kept)) {
+        let text = name.to_string_lossy();
+        if ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC"].iter().any(|start| text.starts_with(start)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.args(["rustc", "--locked", "--lib", "--package", "attn-circuits-notebook", "--target-dir"]).arg(&target);
+    cargo.args(["--", "-C", "prefer-dynamic"]).current_dir(&root);
+    let finished = cargo.status().expect("cargo can be started");
+    if !finished.success() {
+        eprintln!("the library could not be built: run `cargo build` in {} to see why", root.display());
+        process::exit(1);
+    }
+    let built = target.join("debug");
+    println!("cargo:rustc-link-search=all={}", built.display());
+    println!("cargo:rustc-link-search=dependency={}", built.join("deps").display());
+}

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Executes notebooks without a browser, in the real kernel, and writes their outputs back.
+
+    pip install nbclient ipykernel
+    python notebooks/run.py                                        # all notebooks of this folder
+    python notebooks/run.py notebooks/03_induction_heads.ipynb -p vocab=65 --out /tmp/with-65
+
+A notebook whose cells all succeed is written as a whole, in place or into the folder of --out; one with a cell that fails is left as
+it is, the cell and its error are shown, and the exit status is 1. `-p NAME=VALUE` sets a variable that the cell tagged `parameters`
+defines: VALUE is a Rust expression, and stands in a cell of its own behind that one.
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+HERE = Path(__file__).resolve().parent
+INJECTED = "injected-parameters"
+
+
+class Refused(Exception):
+    """What was asked for cannot be done, in words for the user."""
+
+
+def parameter(text):
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[a-z_][a-z0-9_]*", name.strip()) or not value.strip():
+        raise argparse.ArgumentTypeError(f"`{text}` is not NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def with_parameters(notebook, parameters):
+    """The notebook with a cell that sets the parameters behind the one that defines them."""
+    cells = [cell for cell in notebook.cells if INJECTED not in cell.metadata.get("tags", [])]
+    notebook.cells = cells
+    if not parameters:
+        return
+    places = [at for at, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", [])]
+    if len(places) != 1:
+        raise Refused(f"{len(places)} cells are tagged `parameters`, and parameters need one")
+    defining = cells[places[0]].source
+    for name in parameters:
+        if not re.search(rf"^let (mut )?{name}\b", defining, re.MULTILINE):
+            raise Refused(f"the cell tagged `parameters` does not define `{name}`")
+    source = "\n".join(f"let {name} = {value};" for name, value in parameters.items())
+    cell = nbformat.v4.new_code_cell(source, id=INJECTED, metadata={"tags": [INJECTED]})
+    cells.insert(places[0] + 1, cell)
+
+
+def execute(path, out, parameters, timeout):
+    started = time.monotonic()
+    notebook = nbformat.read(path, as_version=4)
+    with_parameters(notebook, parameters)
+    client = NotebookClient(
+        notebook, timeout=timeout, kernel_name="rust", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+    )
+    client.execute()
+    # The kernel's version is that of the machine, and says nothing of the notebook.
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    target = out / path.name if out else path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8") as file:
+        nbformat.write(notebook, file)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, target)
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    print(f"{target}: {cells} cells, {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks; without one all of this folder")
+    parser.add_argument("-p", "--parameter", action="append", default=[], type=parameter, metavar="NAME=VALUE")
+    parser.add_argument("--out", type=Path, help="folder for the executed notebooks, instead of where they are")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds that a cell may take (1800)")
+    arguments = parser.parse_args()
+    failed = False
+    for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
+        try:
+            execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.timeout)
+        except (OSError, Refused, nbformat.reader.NotJSONError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            failed = True
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            # The outputs that tell what happened have colours of a terminal in them.
+            text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+            print(f"{path}: a cell failed\n{text}", file=sys.stderr)
+            failed = True
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
