@@ -1,7 +1,8 @@
 //! Registries: what a YAML file can name (`kind: wired`, `measure: loss`, `figure: heatmap`, …).
 //!
 //! A kind is a parameter type with serde and schemars derives. Its doc comments are the documentation that `describe` prints and
-//! that the JSON Schema carries; its schema is what checks the YAML. So adding one is one file and one line in a registry.
+//! that the JSON Schema carries; its schema is what checks the YAML. So adding one is one file,
+//! its `mod` and one line in a registry.
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
@@ -26,6 +27,15 @@ pub struct Kind<T: ?Sized> {
     /// Builds the kind from parameters that fit the schema.
     pub parse: fn(Value) -> Result<Box<T>, serde_json::Error>,
 }
+
+impl<T: ?Sized> Clone for Kind<T> {
+    /// So that a registry of one's own can start from another: `MEASURES.to_vec()`.
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ?Sized> Copy for Kind<T> {}
 
 /// The JSON Schema of `P`, without references, as the validator and `describe` read it.
 pub fn schema_of<P: JsonSchema>() -> Schema {

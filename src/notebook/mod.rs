@@ -28,5 +28,5 @@ mod views;
 
 pub use session::{Claim, Notebook, Shown};
 pub use show::{Content, Show};
-pub use tokens::{save_tokens, tokens};
+pub use tokens::{save_tokens, token_batch};
 pub use views::{AttentionView, CircuitView, attention, circuit};

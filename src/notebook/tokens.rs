@@ -12,14 +12,14 @@ use std::path::Path;
 /// ```
 /// use attn_circuits::prelude::*;
 /// let table = df!("sequence" => [1, 0, 0, 1], "position" => [0, 0, 1, 1], "token" => [5, 5, 3, 4])?;
-/// assert_eq!(tokens(&table)?.tokens(), ndarray::array![[5, 3], [5, 4]]);
+/// assert_eq!(token_batch(&table)?.tokens(), ndarray::array![[5, 3], [5, 4]]);
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
 ///
 /// # Errors
 /// [`Error::Table`] if a column is missing or holds something else than whole numbers; [`Error::Invalid`] if a position is missing or
 /// there twice, or the sequences are not of equal length.
-pub fn tokens(table: &DataFrame) -> Result<TokenBatch> {
+pub fn token_batch(table: &DataFrame) -> Result<TokenBatch> {
     let column = |name: &str| -> Result<Vec<u32>> {
         let values = table.column(name)?.strict_cast(&DataType::UInt32)?;
         values.u32()?.iter().map(|value| value.ok_or_else(|| Error::invalid(format!("a `{name}` is null")))).collect()
@@ -75,7 +75,7 @@ mod tests {
     fn what_is_no_batch_is_refused() {
         let message = |sequence: [i64; 4], position: [i64; 4]| {
             let table = df!("sequence" => sequence, "position" => position, "token" => [5i64, 3, 5, 4]).unwrap();
-            tokens(&table).unwrap_err().to_string()
+            token_batch(&table).unwrap_err().to_string()
         };
         assert!(message([0, 0, 1, 1], [0, 1, 0, 2]).contains("need a row for sequence 1, position 1"));
         assert!(message([0, 0, 0, 1], [0, 1, 2, 0]).contains("4 tokens do not make sequences of 3"));
