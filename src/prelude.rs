@@ -17,4 +17,4 @@ pub use crate::{Error, Result};
 pub use ndarray;
 pub use ndarray::{Array1, Array2, array, s};
 pub use polars;
-pub use polars::prelude::{DataFrame, NamedFrom, df};
+pub use polars::prelude::{ChunkAgg, DataFrame, NamedFrom, df};

@@ -33,6 +33,6 @@ fn main() {
         process::exit(1);
     }
     let built = target.join("debug");
-    println!("cargo:rustc-link-search=all={}", built.display());
+    println!("cargo:rustc-link-search=crate={}", built.display());
     println!("cargo:rustc-link-search=dependency={}", built.join("deps").display());
 }

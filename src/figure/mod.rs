@@ -42,7 +42,7 @@ use crate::Result;
 use crate::kind::Kind;
 use polars::prelude::DataFrame;
 use serde_json::Value;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::path::{Path, PathBuf};
 
 /// The checked parameters of a figure.
@@ -120,12 +120,19 @@ impl Style {
 }
 
 /// A figure in both formats.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Drawing {
     /// A complete SVG document.
     pub svg: String,
     /// A PNG file.
     pub png: Vec<u8>,
+}
+
+impl fmt::Debug for Drawing {
+    /// Their sizes: nobody reads the bytes of a picture.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Drawing {{ svg: {} bytes, png: {} bytes }}", self.svg.len(), self.png.len())
+    }
 }
 
 /// Bytes held while a figure with these parameters is drawn: for each pixel, the bitmap on which it is drawn larger, and the one to

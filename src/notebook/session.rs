@@ -218,11 +218,13 @@ impl Notebook {
     /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; [`Error::Invalid`] if there is no model
     /// yet.
     pub fn input(&mut self, name: &str, yaml: &str) -> Result<TokenBatch> {
+        if self.models.is_empty() {
+            return Err(Error::invalid("an input is drawn for the vocabulary of a model: add a model first"));
+        }
         let inputs = with_entry(&self.inputs, name, yaml);
         let experiment = self.loaded(&self.models, &inputs, &self.cells)?;
-        let d_vocab = experiment.instances().next().map(|instance| instance.variant.config.d_vocab);
-        let d_vocab =
-            d_vocab.ok_or_else(|| Error::invalid("an input is drawn for the vocabulary of a model: add a model first"))?;
+        let first = experiment.instances().next().ok_or_else(|| Error::invalid("there are no models"))?;
+        let d_vocab = first.variant.config.d_vocab;
         let tokens = experiment.tokens(name, d_vocab)?;
         self.inputs = inputs;
         Ok(tokens)

@@ -116,9 +116,9 @@ fn words(circuit: Circuit) -> (String, &'static str, &'static str) {
 /// [`Error::Invalid`] if the model has no such head, or the circuit is one between coordinates of the stream
 /// ([`Circuit::is_over_tokens`]).
 pub fn circuit(model: &Transformer, circuit: Circuit) -> Result<CircuitView> {
-    let (first, second) = circuit.heads();
-    first.into_iter().chain(second).try_for_each(|head| model.config().check_head(head))?;
-    if let (Some(from), Some(to)) = (first, second)
+    let (reads, writes) = circuit.heads();
+    writes.into_iter().chain(reads).try_for_each(|head| model.config().check_head(head))?;
+    if let (Some(from), Some(to)) = (writes, reads)
         && from.layer >= to.layer
     {
         return Err(Error::invalid(format!("head {to} does not read what {from} writes: it is in no later layer")));
