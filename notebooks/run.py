@@ -30,6 +30,21 @@ class Refused(Exception):
     """What was asked for cannot be done, in words for the user."""
 
 
+class Failed(Exception):
+    """A cell failed; what it is and said."""
+
+
+def outputs(cell):
+    """What a cell said, as text without the colours of a terminal."""
+    said = []
+    for output in cell.get("outputs", []):
+        if output.output_type == "stream":
+            said.append(output.text)
+        elif output.output_type == "error":
+            said.append("\n".join(output.traceback) or f"{output.ename}: {output.evalue}")
+    return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(said))
+
+
 def parameter(text):
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[a-z_][a-z0-9_]*", name.strip()) or not value.strip():
@@ -62,7 +77,12 @@ def execute(path, out, parameters, timeout):
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="rust", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
     )
-    client.execute()
+    try:
+        client.execute()
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.get("outputs")]
+        last = f"{ran[-1].source}\n\n{outputs(ran[-1])}" if ran else ""
+        raise Failed(f"a cell failed ({type(error).__name__}):\n\n{last}") from error
     # The kernel's version is that of the machine, and says nothing of the notebook.
     notebook.metadata.get("language_info", {}).pop("version", None)
     target = out / path.name if out else path
@@ -86,13 +106,8 @@ def main():
     for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
         try:
             execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.timeout)
-        except (OSError, Refused, nbformat.reader.NotJSONError) as error:
+        except (OSError, Refused, Failed, nbformat.reader.NotJSONError) as error:
             print(f"{path}: {error}", file=sys.stderr)
-            failed = True
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            # The outputs that tell what happened have colours of a terminal in them.
-            text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-            print(f"{path}: a cell failed\n{text}", file=sys.stderr)
             failed = True
     sys.exit(1 if failed else 0)
 
