@@ -70,6 +70,35 @@ def with_parameters(notebook, parameters):
     cells.insert(places[0] + 1, cell)
 
 
+# evcxr answers "ok" when a cell returns early by `?` or panics, says so on standard error, and may say it late: what comes while
+# the next cell runs belongs to the one before. So each is followed by one that does nothing for a moment.
+PAUSE = "{ std::thread::sleep(std::time::Duration::from_millis(200)); }"
+
+
+def is_pause(cell):
+    return cell.source == PAUSE
+
+
+def with_pauses(cells):
+    paused = []
+    for cell in cells:
+        paused.append(cell)
+        if cell.cell_type == "code":
+            paused.append(nbformat.v4.new_code_cell(PAUSE))
+    return paused
+
+
+def check(cell, pause):
+    """Raises if a cell failed, though the kernel did not say so: it wrote to standard error, or shows no value where it ends in one."""
+    said = [output for of in (cell, pause) for output in of.outputs if output.output_type == "stream" and output.name == "stderr"]
+    if said:
+        raise Failed(f"a cell failed:\n\n{cell.source}\n\n{outputs(cell)}\n{outputs(pause)}")
+    last = cell.source.rstrip().rsplit("\n", 1)[-1]
+    ends_in_value = not last.endswith((";", "}")) and not last.startswith(":")
+    if ends_in_value and not cell.outputs:
+        raise Failed(f"a cell ends in a value and shows none:\n\n{cell.source}")
+
+
 def execute(path, out, parameters, timeout):
     started = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
@@ -77,12 +106,28 @@ def execute(path, out, parameters, timeout):
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="rust", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
     )
+    # What is stored of an earlier time must not be taken for what happens now.
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    run = []
+    client.on_cell_execute = lambda cell, cell_index: run.append(cell)
     try:
+        notebook.cells = with_pauses(notebook.cells)
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        ran = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.get("outputs")]
-        last = f"{ran[-1].source}\n\n{outputs(ran[-1])}" if ran else ""
+        last = f"{run[-1].source}\n\n{outputs(run[-1])}" if run else ""
         raise Failed(f"a cell failed ({type(error).__name__}):\n\n{last}") from error
+    finally:
+        cells, notebook.cells = notebook.cells, [cell for cell in notebook.cells if not is_pause(cell)]
+    for cell, pause in zip(cells, cells[1:]):
+        if is_pause(pause):
+            check(cell, pause)
+    for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = number
     # The kernel's version is that of the machine, and says nothing of the notebook.
     notebook.metadata.get("language_info", {}).pop("version", None)
     target = out / path.name if out else path

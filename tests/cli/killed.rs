@@ -190,8 +190,13 @@ fn run_as_reader(desk: &Desk, arguments: &[&str]) -> crate::desk::Finished {
     let results = desk.path("results");
     mode(&desk.path(""), 0o755);
     mode(&results, 0o555);
+    for name in Tree::of(desk.cache()).names() {
+        let entry = desk.cache().join(name);
+        mode(&entry, 0o644);
+        // Its folder is private as well.
+        mode(entry.parent().expect("an entry lies in a folder"), 0o755);
+    }
     mode(desk.cache(), 0o755);
-    Tree::of(desk.cache()).names().into_iter().for_each(|name| mode(&desk.cache().join(name), 0o644));
     let mut command = desk.command();
     // The superuser may write everywhere, so it has to be somebody else; and that one may not see where the program lies.
     if fs::metadata(&results).unwrap().uid() == 0 {
