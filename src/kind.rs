@@ -46,6 +46,14 @@ pub fn schema_of<P: JsonSchema>() -> Schema {
     settings.into_generator().into_root_schema_for::<P>()
 }
 
+/// Parameters that fit the schema of `P`, as `P`.
+///
+/// # Errors
+/// They do not fit after all.
+pub fn parsed<P: DeserializeOwned>(parameters: Value) -> Result<P, serde_json::Error> {
+    serde_json::from_value(parameters)
+}
+
 /// The registry entry for the parameter type `$params`, as `$object` (a trait that it implements).
 #[macro_export]
 macro_rules! kind {
@@ -54,10 +62,7 @@ macro_rules! kind {
             name: <$params as $crate::kind::Described>::NAME,
             example: <$params as $crate::kind::Described>::EXAMPLE,
             schema: $crate::kind::schema_of::<$params>,
-            parse: |value| {
-                let params: $params = serde_json::from_value(value)?;
-                Ok(Box::new(params))
-            },
+            parse: |value| Ok(Box::new($crate::kind::parsed::<$params>(value)?)),
         }
     };
 }

@@ -11,7 +11,7 @@ pub use crate::measure::{MEASURES, Measure, Subject};
 pub use crate::model::export::export;
 pub use crate::model::intervention::{Edit, Intervention, Replacement, Site};
 pub use crate::model::{Channel, HeadId, Keep, ModelConfig, Transformer, Weights};
-pub use crate::notebook::{Claim, Notebook, Show, Shown, attention, circuit, save_tokens, token_batch};
+pub use crate::notebook::{Claim, Content, Notebook, Show, Shown, attention, circuit, save_tokens, token_batch};
 pub use crate::store::Run;
 pub use crate::{Error, Result};
 pub use ndarray;

@@ -3,7 +3,7 @@
 use crate::batch::TokenBatch;
 use crate::experiment::{self, Experiment, LoadOptions, RunOptions};
 use crate::model::Transformer;
-use crate::store::{Cache, CellRecord, ClaimRecord, Run};
+use crate::store::{Cache, CellRecord, ClaimRecord, Run, hash};
 use crate::{Error, Result, files};
 use polars::prelude::DataFrame;
 use serde_json::Value;
@@ -14,8 +14,10 @@ use tempfile::TempDir;
 const CACHE: u64 = 1 << 30;
 /// What the experiment of a notebook is called in messages, and its results folder.
 const NAME: &str = "notebook";
-/// The first line of a file that a notebook has written.
-const SAVED: &str = "# Written by a notebook, which may write it again.";
+/// How a file begins that a notebook has written; the hash of what it wrote comes next.
+const SAVED: &str = "# Written by a notebook, which writes it again unless somebody has changed it: ";
+/// How the folders of notebooks begin, in the system's folder for temporary files; then comes the process.
+const FOLDER: &str = "attn-circuits-notebook-";
 /// Files of a notebook are not longer.
 const LARGEST: u64 = 16 << 20;
 
@@ -87,12 +89,13 @@ struct CellText {
 impl CellText {
     fn new(yaml: &str) -> Result<Self> {
         let given = without_margin(yaml);
-        let starts = |line: &&&str| line.starts_with("- ") || **line == "-";
-        let yaml = match given.iter().filter(starts).count() {
-            0 => format!("- {}", given.join("\n  ")),
-            1 => given.join("\n"),
-            _ => return Err(Error::invalid("these are several cells: give one at a time")),
-        };
+        let is_item = |line: &&str| line.starts_with("- ") || *line == "-";
+        // The first line that says something tells whether it is an item of a list already.
+        let first = given.iter().find(|line| !line.trim().is_empty() && !line.starts_with('#'));
+        let yaml = if first.is_some_and(is_item) { given.join("\n") } else { format!("- {}", given.join("\n  ")) };
+        if serde_yaml::from_str::<Vec<Value>>(&yaml).is_ok_and(|items| items.len() > 1) {
+            return Err(Error::invalid("these are several cells: give one at a time"));
+        }
         let identity = identity(&yaml);
         Ok(Self { yaml, identity })
     }
@@ -143,6 +146,24 @@ fn with_entry(entries: &[Entry], name: &str, yaml: &str) -> Vec<Entry> {
     entries
 }
 
+/// Removes the folders of notebooks whose process has ended without doing so, as that of a notebook does when its kernel is stopped.
+/// Only where the system tells which processes there are.
+fn clean_up() {
+    let processes = Path::new("/proc");
+    if !processes.join("self").exists() {
+        return;
+    }
+    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'));
+        let ended = process.is_some_and(|(process, _)| process.parse::<u32>().is_ok() && !processes.join(process).exists());
+        if ended && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // Somebody else's stays.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// What the cell at `index` gave.
 fn shown(run: &Run, index: usize) -> Result<Shown> {
     let cells = &run.manifest.cells;
@@ -185,14 +206,17 @@ impl Notebook {
     /// [`Error::Io`] if there is no room for temporary files.
     pub fn new(title: &str) -> Result<Self> {
         let here = Path::new(".");
-        let results = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        clean_up();
+        let prefix = format!("{FOLDER}{}-", std::process::id());
+        let results = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let cache = Cache::new(results.path().join("cache"), CACHE);
         let base = std::path::absolute(here).map_err(Error::io(here))?;
         let (models, inputs, cells) = Default::default();
         Ok(Self { title: title.into(), seed: None, models, inputs, cells, base, results, cache })
     }
 
-    /// The number that every random draw descends from, `seed:` of the file.
+    /// The number that every random draw descends from, `seed:` of the file; 0 without it. What was drawn before stays as it was drawn:
+    /// set it first.
     pub fn seed(&mut self, seed: u64) {
         self.seed = Some(seed);
     }
@@ -207,12 +231,14 @@ impl Notebook {
         let experiment = self.loaded(&models, &self.inputs, &self.cells)?;
         let instance = experiment.instances().find(|instance| instance.name == name);
         let model = experiment.build(&instance.ok_or_else(|| Error::invalid(format!("there is no model `{name}`")))?)?;
+        self.check_cells(&experiment)?;
         self.models = models;
         Ok(model)
     }
 
     /// Adds an entry of `inputs:`, or replaces the one of that name, and answers with its tokens, for the vocabulary of the first
-    /// model.
+    /// model that can read them. Where there are several, cells have to name theirs (`input: repeated`), also those that were there
+    /// before.
     ///
     /// # Errors
     /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; [`Error::Invalid`] if there is no model
@@ -223,9 +249,15 @@ impl Notebook {
         }
         let inputs = with_entry(&self.inputs, name, yaml);
         let experiment = self.loaded(&self.models, &inputs, &self.cells)?;
-        let first = experiment.instances().next().ok_or_else(|| Error::invalid("there are no models"))?;
-        let d_vocab = first.variant.config.d_vocab;
+        let fits = |d_vocab: usize| {
+            let shape = experiment.inputs.get(name).map(|input| input.shape);
+            shape.is_some_and(|shape| d_vocab >= shape.min_vocab && shape.max_vocab.is_none_or(|most| d_vocab <= most))
+        };
+        let vocabularies: Vec<_> = experiment.instances().map(|instance| instance.variant.config.d_vocab).collect();
+        let chosen = vocabularies.iter().find(|&&d_vocab| fits(d_vocab)).or(vocabularies.first());
+        let d_vocab = *chosen.ok_or_else(|| Error::invalid("there are no models"))?;
         let tokens = experiment.tokens(name, d_vocab)?;
+        self.check_cells(&experiment)?;
         self.inputs = inputs;
         Ok(tokens)
     }
@@ -237,17 +269,41 @@ impl Notebook {
     /// [`Error::Experiment`] shows what is wrong with the cell, or with later cells if it replaces one; whatever running it says.
     pub fn cell(&mut self, yaml: &str) -> Result<Shown> {
         let cell = CellText::new(yaml)?;
-        let mut cells = self.cells.clone();
         let same = |other: &CellText| cell.identity.is_some() && other.identity == cell.identity;
-        let index = cells.iter().position(same).unwrap_or(cells.len());
+        let mut index = self.cells.iter().position(same).unwrap_or(self.cells.len());
+        let mut cells = self.cells.clone();
         match cells.get_mut(index) {
-            Some(place) => *place = cell,
-            None => cells.push(cell),
+            Some(place) => *place = cell.clone(),
+            None => cells.push(cell.clone()),
         }
-        let run = self.run_of(&self.loaded(&self.models, &self.inputs, &cells)?)?;
+        let mut experiment = self.loaded(&self.models, &self.inputs, &cells);
+        if experiment.is_err() && index < self.cells.len() {
+            // It may read what was made after the one that it replaces.
+            let mut moved = self.cells.clone();
+            moved.remove(index);
+            moved.push(cell);
+            if let Ok(loaded) = self.loaded(&self.models, &self.inputs, &moved) {
+                (index, cells, experiment) = (moved.len() - 1, moved, Ok(loaded));
+            }
+        }
+        let run = self.run_of(&experiment?)?;
         let shown = shown(&run, index)?;
         self.cells = cells;
         Ok(shown)
+    }
+
+    /// Takes a cell away: the one with the table of this name, or else the figure of this title, the claim or the text of these words.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is none; [`Error::Experiment`] if other cells need it.
+    pub fn remove(&mut self, what: &str) -> Result<()> {
+        let found = self.cells.iter().position(|cell| cell.identity.as_ref().is_some_and(|(_, name)| name == what));
+        let index = found.ok_or_else(|| Error::invalid(format!("there is no cell `{what}`")))?;
+        let mut cells = self.cells.clone();
+        cells.remove(index);
+        self.loaded(&self.models, &self.inputs, &cells)?;
+        self.cells = cells;
+        Ok(())
     }
 
     /// A table of the cells so far.
@@ -266,7 +322,8 @@ impl Notebook {
         self.run()?.select(sql)
     }
 
-    /// The results of all cells, in a folder that lives as long as the notebook: what was computed before is not computed again.
+    /// The results of all cells, in a folder that lives as long as the notebook, and in which the next cell puts its own: what was
+    /// computed before is not computed again.
     ///
     /// # Errors
     /// Whatever running the cells says.
@@ -283,20 +340,32 @@ impl Notebook {
     /// file then.
     ///
     /// # Errors
-    /// [`Error::Experiment`] if it is no experiment there; [`Error::File`] if a file is there that no notebook has written.
+    /// [`Error::Experiment`] if it is no experiment there; [`Error::File`] if a file is there that no notebook has written, or that
+    /// somebody has changed since.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let text = format!("{SAVED}\n{}", self.yaml());
-        experiment::load_str(&text, path, &[], &LoadOptions::default())?;
-        if path.exists() && !files::read_text(path, LARGEST, "an experiment file")?.starts_with(SAVED) {
-            return Err(Error::file(path, "was not written by a notebook, and is left as it is: choose another name"));
+        let yaml = self.yaml();
+        experiment::load_str(&yaml, path, &[], &LoadOptions::default())?;
+        if path.exists() {
+            let there = files::read_text(path, LARGEST, "an experiment file")?;
+            let (first, rest) = there.split_once('\n').unwrap_or((&there, ""));
+            if first.strip_prefix(SAVED) != Some(&hash(rest.as_bytes())) {
+                let text =
+                    "was not written by a notebook, or has been changed since, and is left as it is: choose another name";
+                return Err(Error::file(path, text));
+            }
         }
-        files::replace(path, text.as_bytes())
+        files::replace(path, format!("{SAVED}{}\n{yaml}", hash(yaml.as_bytes())).as_bytes())
     }
 
     fn loaded(&self, models: &[Entry], inputs: &[Entry], cells: &[CellText]) -> Result<Experiment> {
         let path = self.base.join(NAME).with_extension("yaml");
         experiment::load_str(&self.text(models, inputs, cells), &path, &[], &LoadOptions::default())
+    }
+
+    /// Runs the cells that there are, on other models or inputs.
+    fn check_cells(&self, experiment: &Experiment) -> Result<()> {
+        if self.cells.is_empty() { Ok(()) } else { self.run_of(experiment).map(drop) }
     }
 
     fn run_of(&self, experiment: &Experiment) -> Result<Run> {
@@ -369,8 +438,14 @@ mod tests {
         let tables = |run: &Run| run.manifest.tables.clone();
         assert_eq!(tables(&Run::open(finished.folder).unwrap()), tables(&notebook.run().unwrap()));
         notebook.save(&path).unwrap();
-        std::fs::write(&path, "title: Mine\n").unwrap();
-        assert!(notebook.save(&path).unwrap_err().to_string().contains("was not written by a notebook"));
+        let saved = std::fs::read_to_string(&path).unwrap();
+        for theirs in
+            ["title: Mine\n".to_string(), saved.replace("None looks back", "One looks back"), format!("{saved}# More\n")]
+        {
+            std::fs::write(&path, &theirs).unwrap();
+            assert!(notebook.save(&path).unwrap_err().to_string().contains("was not written by a notebook"));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), theirs);
+        }
     }
 
     #[test]
@@ -386,6 +461,52 @@ mod tests {
         let error = notebook.model("small", "{ kind: bigram }").unwrap_err().to_string();
         assert!(error.contains("notebook.yaml:3"), "{error}");
         assert_eq!(notebook.yaml(), before);
+    }
+
+    #[test]
+    fn cells_can_be_taken_away_and_read_what_was_made_later() {
+        let mut notebook = notebook();
+        notebook.cell("measure: head_scores").unwrap();
+        let query = |from: &str| format!("query: SELECT MAX(value) AS best FROM {from}\nname: best");
+        notebook.cell(&query("head_scores")).unwrap();
+        notebook.cell("measure: head_scores\nname: later").unwrap();
+        notebook.cell(&query("later")).unwrap();
+        assert_eq!(notebook.cells.last().unwrap().identity, Some(("table", "best".into())));
+        notebook.cell("claim: Something.\ncheck: SELECT best < 2 FROM best").unwrap();
+        assert!(notebook.remove("best").is_err(), "the claim needs it");
+        notebook.remove("Something.").unwrap();
+        notebook.remove("best").unwrap();
+        assert_eq!(notebook.remove("best").unwrap_err().to_string(), "there is no cell `best`");
+        assert_eq!(notebook.cells.len(), 2);
+    }
+
+    #[test]
+    fn a_model_that_cells_cannot_be_run_on_is_refused() {
+        let mut notebook = notebook();
+        notebook.model("small", &MODEL.replace("layers: 1", "layers: 2")).unwrap();
+        notebook.cell("measure: head_scores").unwrap();
+        notebook.cell("query: SELECT * FROM head_scores WHERE layer = 1\nname: late").unwrap();
+        notebook.cell("figure: bar\nof: late\ntitle: Late heads\nx: head\ny: value\ncolor: score").unwrap();
+        let before = notebook.yaml();
+        assert!(notebook.model("small", MODEL).is_err());
+        assert_eq!(notebook.yaml(), before);
+        assert!(notebook.run().is_ok());
+    }
+
+    #[test]
+    fn cells_are_read_as_yaml_is() {
+        let mut notebook = notebook();
+        for yaml in [
+            "measure: head_scores\nscores:\n- previous_token\n- prefix_matching",
+            "# Which heads?\n- measure: head_scores\n",
+            "\r\nmeasure: head_scores\r\n",
+        ] {
+            notebook.cell(yaml).unwrap_or_else(|error| panic!("{yaml:?}: {error}"));
+        }
+        assert_eq!(notebook.cells.len(), 1);
+        notebook.model("large", &MODEL.replace("vocab: 9", "vocab: 99")).unwrap();
+        let tokens = notebook.input("given", "{ kind: tokens, tokens: [[0, 50]] }");
+        assert!(tokens.unwrap_err().to_string().contains("needs an input"), "the cell has to name one of two");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::figure::Drawing;
 use crate::model::{ModelConfig, Normalization, Positions, Transformer};
 use crate::report::{Fragment, count, fragments};
 use crate::store::Run;
+use indexmap::IndexSet;
 use polars::prelude::DataFrame;
 use std::io::{self, Write};
 
@@ -192,11 +193,14 @@ impl Show for Run {
         let manifest = &self.manifest;
         let claims: Vec<Claim> = manifest.claims().map(Claim::from).collect();
         let held = claims.iter().filter(|claim| claim.holds).count();
-        let list = |names: Vec<&str>| if names.is_empty() { "none".to_string() } else { names.join(", ") };
+        let list = |names: IndexSet<&str>| match names.is_empty() {
+            true => "none".to_string(),
+            false => names.into_iter().collect::<Vec<_>>().join(", "),
+        };
         let lines = [
             ("program", manifest.program.clone()),
-            ("models", list(manifest.models.iter().filter(|model| model.replicate == 1).map(|m| m.model.as_str()).collect())),
-            ("tables", list(manifest.tables.keys().map(String::as_str).collect())),
+            ("models", list(manifest.models.iter().map(|model| model.model.as_str()).collect::<IndexSet<_>>())),
+            ("tables", list(manifest.tables.keys().map(String::as_str).collect::<IndexSet<_>>())),
             ("figures", manifest.figures().count().to_string()),
             ("claims", format!("{held} of {} hold", claims.len())),
         ];

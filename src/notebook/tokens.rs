@@ -17,11 +17,15 @@ use std::path::Path;
 /// ```
 ///
 /// # Errors
-/// [`Error::Table`] if a column is missing or holds something else than whole numbers; [`Error::Invalid`] if a position is missing or
-/// there twice, or the sequences are not of equal length.
+/// [`Error::Table`] if a column is missing or a number is negative; [`Error::Invalid`] if one holds something else than whole numbers, a
+/// position is missing or there twice, or the sequences are not of equal length.
 pub fn token_batch(table: &DataFrame) -> Result<TokenBatch> {
     let column = |name: &str| -> Result<Vec<u32>> {
-        let values = table.column(name)?.strict_cast(&DataType::UInt32)?;
+        let values = table.column(name)?;
+        if !values.dtype().is_integer() {
+            return Err(Error::invalid(format!("`{name}` holds no whole numbers, but {}", values.dtype())));
+        }
+        let values = values.strict_cast(&DataType::UInt32)?;
         values.u32()?.iter().map(|value| value.ok_or_else(|| Error::invalid(format!("a `{name}` is null")))).collect()
     };
     let (sequence, position, token) = (column("sequence")?, column("position")?, column("token")?);
@@ -81,6 +85,8 @@ mod tests {
         assert!(message([0, 0, 0, 1], [0, 1, 2, 0]).contains("4 tokens do not make sequences of 3"));
         assert!(message([0, 0, 0, 0], [0, 1, 1, 2]).contains("position 2, and the next is for sequence 0, position 1"));
         assert!(message([1, 1, 2, 2], [0, 1, 0, 1]).contains("sequence 0"));
+        let halves = df!("sequence" => [0i64], "position" => [0i64], "token" => [1.5]).unwrap();
+        assert_eq!(token_batch(&halves).unwrap_err().to_string(), "`token` holds no whole numbers, but f64");
         assert!(message([0, 0, -1, 1], [0, 1, 0, 1]).contains("conversion"), "{}", message([0, 0, -1, 1], [0, 1, 0, 1]));
     }
 }
