@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use std::path::Path;
 
 /// Larger files are no experiments.
-pub(super) const LARGEST: u64 = 16 << 20;
+pub(crate) const LARGEST: u64 = 16 << 20;
 
 /// How to load.
 #[derive(Clone, Copy, Debug)]

@@ -33,6 +33,7 @@ pub mod verify;
 mod yaml;
 
 pub use index::{Indexed, index, refresh_index, update_index};
+pub(crate) use load::LARGEST;
 pub use load::{LoadOptions, load, load_str, load_with};
 pub use present::named;
 pub use progress::{Count, Progress, Reused, Silent};

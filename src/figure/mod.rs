@@ -36,6 +36,7 @@ mod theme;
 mod token_names;
 mod xy;
 
+pub(crate) use data::MOST_FACETS;
 pub use theme::Theme;
 
 use crate::Result;

@@ -81,9 +81,7 @@ impl Detection {
                 (Some((from, to)), true) => {
                     let from = head(from).map_err(|error| wrong(error.to_string()))?;
                     let to = head(to).map_err(|error| wrong(error.to_string()))?;
-                    if from.layer >= to.layer {
-                        return Err(wrong(format!("head {to} does not read what {from} writes: it is in no later layer")));
-                    }
+                    model.check_edge(from, to).map_err(|error| wrong(error.to_string()))?;
                     told.extend(self.channels().into_iter().map(|channel| Candidate::Edge { channel, from, to }));
                 }
                 (Some(_), false) => return Err(wrong(format!("`{name}` finds heads: write one as in `0.3`"))),

@@ -122,6 +122,19 @@ impl ModelConfig {
         let (layers, heads) = (self.n_layers, self.n_heads);
         Err(Error::invalid(format!("there is no head {id}: the model has {layers} layers of {heads} heads, counted from 0")))
     }
+
+    /// Checks that the model has two heads, and that one can read what the other writes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if one is not there, or `to` is in no later layer than `from`.
+    pub fn check_edge(&self, from: HeadId, to: HeadId) -> Result<()> {
+        self.check_head(from)?;
+        self.check_head(to)?;
+        if from.layer < to.layer {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("head {to} does not read what {from} writes: it is in no later layer")))
+    }
 }
 
 impl fmt::Display for ModelConfig {

@@ -3,7 +3,7 @@
 use crate::batch::TokenBatch;
 use crate::experiment::{self, Experiment, LoadOptions, RunOptions};
 use crate::model::Transformer;
-use crate::store::{Cache, CellRecord, ClaimRecord, Run, hash};
+use crate::store::{Cache, CellRecord, ClaimRecord, Lock, Run, hash};
 use crate::{Error, Result, files};
 use polars::prelude::DataFrame;
 use serde_json::Value;
@@ -19,10 +19,8 @@ const CACHE: u64 = 1 << 30;
 const NAME: &str = "notebook";
 /// How a file begins that a notebook has written; the hash of what it wrote comes next.
 const SAVED: &str = "# Written by a notebook, which writes it again unless somebody has changed it: ";
-/// How the folders of notebooks begin, in the system's folder for temporary files; then comes the process.
+/// How the folders of notebooks begin, in the system's folder for temporary files.
 const FOLDER: &str = "attn-circuits-notebook-";
-/// Files of a notebook are not longer.
-const LARGEST: u64 = 16 << 20;
 
 /// A claim, and what became of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,20 +147,19 @@ fn with_entry(entries: &[Entry], name: &str, yaml: &str) -> Vec<Entry> {
     entries
 }
 
-/// Removes the folders of notebooks whose process has ended without doing so, as that of a notebook does when its kernel is stopped.
-/// Only where the system tells which processes there are.
+/// Removes the folders of notebooks whose process has ended without doing so, as that of a notebook does when its kernel is stopped:
+/// the lock beside such a folder is nobody's.
 fn clean_up() {
-    let processes = Path::new("/proc");
-    if !processes.join("self").exists() {
-        return;
-    }
     for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.split_once('-'));
-        let ended = process.is_some_and(|(process, _)| process.parse::<u32>().is_ok() && !processes.join(process).exists());
-        if ended && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let folder = entry.path();
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER));
+        // One that has no lock yet is just being made.
+        if is_ours
+            && files::beside(&folder, "lock").exists()
+            && let Some(_lock) = Lock::try_acquire(&folder)
+        {
             // Somebody else's stays.
-            let _ = std::fs::remove_dir_all(entry.path());
+            let _ = std::fs::remove_dir_all(folder);
         }
     }
 }
@@ -197,8 +194,10 @@ pub struct Notebook {
     inputs: Vec<Entry>,
     cells: Vec<CellText>,
     base: PathBuf,
-    results: TempDir,
     cache: Cache,
+    results: TempDir,
+    /// Behind the folder, so that it is given back when that is gone.
+    _lock: Lock,
 }
 
 impl Notebook {
@@ -210,12 +209,12 @@ impl Notebook {
     pub fn new(title: &str) -> Result<Self> {
         let here = Path::new(".");
         clean_up();
-        let prefix = format!("{FOLDER}{}-", std::process::id());
-        let results = tempfile::Builder::new().prefix(&prefix).tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let results = tempfile::Builder::new().prefix(FOLDER).tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let lock = Lock::acquire(results.path(), &|| ())?;
         let cache = Cache::new(results.path().join("cache"), CACHE);
         let base = std::path::absolute(here).map_err(Error::io(here))?;
         let (models, inputs, cells) = Default::default();
-        Ok(Self { title: title.into(), seed: None, models, inputs, cells, base, results, cache })
+        Ok(Self { title: title.into(), seed: None, models, inputs, cells, base, cache, results, _lock: lock })
     }
 
     /// The number that every random draw descends from, `seed:` of the file; 0 without it. What was drawn before stays as it was drawn:
@@ -350,7 +349,7 @@ impl Notebook {
         let yaml = self.yaml();
         experiment::load_str(&yaml, path, &[], &LoadOptions::default())?;
         if path.exists() {
-            let there = files::read_text(path, LARGEST, "an experiment file")?;
+            let there = files::read_text(path, experiment::LARGEST, "an experiment file")?;
             let (first, rest) = there.split_once('\n').unwrap_or((&there, ""));
             if first.strip_prefix(SAVED) != Some(&hash(rest.as_bytes())) {
                 let text =

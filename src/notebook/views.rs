@@ -3,7 +3,7 @@
 use crate::batch::TokenBatch;
 use crate::circuit::table::{self, Wanted};
 use crate::circuit::weights::{Circuit, Circuits};
-use crate::figure::{Drawing, FIGURES, Figure, Style};
+use crate::figure::{Drawing, FIGURES, Figure, MOST_FACETS, Style};
 use crate::kind::Kind;
 use crate::measure::{MEASURES, Measure, Subject};
 use crate::model::{HeadId, Transformer};
@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 
 /// Circuits over more tokens are shown as a table: a matrix of them would be grey.
 const LARGEST_MATRIX: usize = 100;
-/// Panels of a figure of attention patterns.
-const MOST_PATTERNS: usize = 24;
 
 /// Where heads look in one sequence: it shows itself as lower triangles with the tokens on both axes.
 #[derive(Clone, Debug)]
@@ -59,9 +57,9 @@ fn parsed<T: ?Sized>(registry: &[Kind<T>], name: &str, parameters: Value) -> Res
 pub fn attention(model: &Transformer, batch: &TokenBatch, sequence: usize, heads: &[HeadId]) -> Result<AttentionView> {
     let names: Vec<_> = heads.iter().map(HeadId::to_string).collect();
     let all = model.config().n_layers * model.config().n_heads;
-    if heads.is_empty() && all > MOST_PATTERNS {
+    if heads.is_empty() && all > MOST_FACETS {
         return Err(Error::Figure(format!(
-            "the model has {all} heads, and {MOST_PATTERNS} fit in one figure: name some of them"
+            "the model has {all} heads, and {MOST_FACETS} fit in one figure: name some of them"
         )));
     }
     let parameters = json!({ "sequences": [sequence], "heads": if heads.is_empty() { None } else { Some(&names) } });
@@ -117,11 +115,9 @@ fn words(circuit: Circuit) -> (String, &'static str, &'static str) {
 /// ([`Circuit::is_over_tokens`]).
 pub fn circuit(model: &Transformer, circuit: Circuit) -> Result<CircuitView> {
     let (reads, writes) = circuit.heads();
-    writes.into_iter().chain(reads).try_for_each(|head| model.config().check_head(head))?;
-    if let (Some(from), Some(to)) = (writes, reads)
-        && from.layer >= to.layer
-    {
-        return Err(Error::invalid(format!("head {to} does not read what {from} writes: it is in no later layer")));
+    match (writes, reads) {
+        (Some(from), Some(to)) => model.config().check_edge(from, to)?,
+        (one, other) => one.or(other).map_or(Ok(()), |head| model.config().check_head(head))?,
     }
     if !circuit.is_over_tokens() {
         let text = "this circuit goes between coordinates of the stream, whose entries are different in every basis: look at \

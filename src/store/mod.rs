@@ -14,6 +14,7 @@ mod tables;
 pub use cache::Cache;
 pub use key::Key;
 pub(crate) use known::{files_below, known_files};
+pub(crate) use lock::Lock;
 pub(crate) use manifest::hash;
 pub use manifest::{Artifact, CellRecord, ClaimRecord, FigureRecord, Manifest, ModelRecord, PROGRAM, TableRecord};
 pub use replaced::replace_file;

@@ -207,14 +207,7 @@ impl Intervention {
         for Edit { site, by } in &self.edits {
             config.check_head(site.head())?;
             match *site {
-                Site::Sent { from, to: Reader::Head(to, _) } => {
-                    config.check_head(to)?;
-                    if to.layer <= from.layer {
-                        return Err(Error::invalid(format!(
-                            "head {to} does not read what {from} writes: it is in no later layer"
-                        )));
-                    }
-                }
+                Site::Sent { from, to: Reader::Head(to, _) } => config.check_edge(from, to)?,
                 Site::Pattern(id) if *by == Replacement::Mean => {
                     let text = format!("the pattern of {id} has no mean over positions, as its rows differ in length");
                     return Err(Error::invalid(text));

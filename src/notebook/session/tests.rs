@@ -121,3 +121,18 @@ fn what_is_wrong_is_shown_where_it_is_and_changes_nothing() {
     assert_eq!(notebook.yaml(), before);
     assert!(Notebook::new("Empty").unwrap().input("x", INPUT).unwrap_err().to_string().contains("add a model first"));
 }
+
+#[test]
+fn folders_of_processes_that_have_ended_go_and_others_stay() {
+    let (living, ended) = (Notebook::new("Living").unwrap(), Notebook::new("Ended").unwrap());
+    let folder = living.results.path().to_path_buf();
+    // As a process leaves it that ends without dropping anything: the system takes the lock back, and the files stay.
+    let left = ended.results.path().with_file_name(format!("{FOLDER}left"));
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(files::beside(&left, "lock"), "").unwrap();
+    drop(ended);
+    Notebook::new("Next").unwrap();
+    assert!(folder.exists() && !left.exists() && !files::beside(&left, "lock").exists());
+    drop(living);
+    assert!(!folder.exists() && !files::beside(&folder, "lock").exists());
+}
