@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Executes notebooks without a browser, in the real kernel, and writes their outputs back.
 
-    pip install nbclient ipykernel
+    pip install -r notebooks/requirements.txt
     python notebooks/run.py                                        # all notebooks of this folder
     python notebooks/run.py notebooks/03_induction_heads.ipynb -p vocab=65 --out /tmp/with-65
 
@@ -96,7 +96,7 @@ def check(cell, pause):
     last = cell.source.rstrip().rsplit("\n", 1)[-1]
     ends_in_value = not last.endswith((";", "}")) and not last.startswith(":")
     if ends_in_value and not cell.outputs:
-        raise Failed(f"a cell ends in a value and shows none:\n\n{cell.source}")
+        raise Failed(f"a cell failed: it ends in a value and shows none:\n\n{cell.source}")
 
 
 def execute(path, out, parameters, timeout):

@@ -2,6 +2,20 @@
 //!
 //! The next token depends on the present one alone. So a model without layers can be the chain exactly, and no model of any size
 //! loses less than the chain's entropy rate. An input of kind `markov` draws from a chain, a model of kind `bigram` is one.
+//!
+//! ```
+//! use attn_circuits::chain::ChainKind;
+//! use attn_circuits::stream::Stream;
+//!
+//! // `name: main` and full rank, as without these parameters in a file.
+//! let chain = ChainKind { sharpness: 2.0, ..ChainKind::default() }.draw(12, &Stream::new(0))?;
+//! // What a perfect model loses, one that knows frequencies alone, and one that guesses.
+//! let (perfect, frequencies, guess) = (chain.entropy_rate(), chain.unigram_entropy(), 12f64.ln());
+//! assert!(perfect < frequencies && frequencies < guess);
+//! // The perfect model is a table `[V, V]`: a transformer without layers whose `W_E W_U` is ln p.
+//! assert!((chain.mean_loss(chain.log_probabilities()) - perfect).abs() < 1e-12);
+//! # Ok::<(), attn_circuits::Error>(())
+//! ```
 
 use crate::linalg::{gaussian, log_softmax, svd};
 use crate::stream::Stream;
@@ -53,10 +67,23 @@ impl Default for ChainKind {
 }
 
 impl ChainKind {
-    /// Checks the parameters, for a number of tokens if that is known already. Paths of errors start with `chain`.
+    /// Checks the parameters, for a number of tokens `V` if that is known already. Paths of errors start with `chain`.
+    ///
+    /// ```
+    /// use attn_circuits::Error;
+    /// use attn_circuits::chain::ChainKind;
+    ///
+    /// let chain = ChainKind { rank: Some(5), ..ChainKind::default() };
+    /// assert!(chain.check(None).is_ok() && chain.check(Some(5)).is_ok());
+    /// assert!(matches!(chain.check(Some(4)), Err(Error::Parameter { path, .. }) if path == "chain.rank"));
+    /// assert!(matches!(chain.check(Some(0)), Err(Error::Invalid(_))));
+    /// let sharp = ChainKind { sharpness: 21.0, ..ChainKind::default() };
+    /// assert!(matches!(sharp.check(None), Err(Error::Parameter { path, .. }) if path == "chain.sharpness"));
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] or, about the number of tokens, [`Error::Invalid`].
+    /// [`Error::Parameter`] if the sharpness is not between 0 and 20, or the rank 0 or more than `V`; [`Error::Invalid`] if `V`
+    /// is 0 or more than 4096.
     pub fn check(&self, tokens: Option<usize>) -> Result<()> {
         if !(0.0..=SHARPEST).contains(&self.sharpness) {
             let text = format!("the sharpness of a chain lies between 0 and {SHARPEST}, and is {}", self.sharpness);
@@ -78,7 +105,23 @@ impl ChainKind {
         }
     }
 
-    /// Draws the chain. Any stream of the experiment will do: the chain hangs on the root and its own name.
+    /// Draws the chain over the tokens `0..V`, `tokens` of them. Any stream of the experiment will do: the chain hangs on the
+    /// root, its own name and `V`.
+    ///
+    /// ```
+    /// use attn_circuits::chain::ChainKind;
+    /// use attn_circuits::stream::Stream;
+    ///
+    /// let (kind, root) = (ChainKind::default(), Stream::new(2021));
+    /// // The input and the model of one experiment have the same chain.
+    /// assert_eq!(kind.draw(9, &root.child("inputs"))?, kind.draw(9, &root.child("models"))?);
+    /// // Another name is another chain; sharpness 0 makes all tokens equally likely.
+    /// let other = ChainKind { name: "other".into(), ..ChainKind::default() };
+    /// assert_ne!(kind.draw(9, &root)?, other.draw(9, &root)?);
+    /// let flat = ChainKind { sharpness: 0.0, ..ChainKind::default() }.draw(9, &root)?;
+    /// assert!(flat.log_probabilities().iter().all(|p| (p + 9f64.ln()).abs() < 1e-12));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`ChainKind::check`].
@@ -95,6 +138,14 @@ impl ChainKind {
 }
 
 /// A bigram chain over the tokens `0..V`: every token can follow every other.
+///
+/// ```
+/// use attn_circuits::chain::ChainKind;
+/// use attn_circuits::stream::Stream;
+/// let chain = ChainKind::default().draw(7, &Stream::new(0))?;
+/// assert_eq!((chain.tokens(), chain.log_probabilities().dim()), (7, (7, 7)));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Chain {
     /// `ln p(b | a)`, `[V, V]`: rows the present token.
@@ -130,14 +181,35 @@ impl Chain {
     }
 
     /// `ln p(b | a)`, `[V, V]`, row `a` the present token, column `b` the next.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// let chain = ChainKind::default().draw(7, &Stream::new(0))?;
+    /// for row in chain.log_probabilities().rows() {
+    ///     assert!((row.mapv(f64::exp).sum() - 1.0).abs() < 1e-12);
+    /// }
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn log_probabilities(&self) -> ArrayView2<'_, f64> {
         self.log_p.view()
     }
 
     /// The share of each token in an endless text, `[V]`: the distribution π with `π P = π`.
     ///
-    /// By the elimination of Grassmann, Taksar and Heyman (1985), which subtracts nothing: every share is right to a few digits less
-    /// than all, however small it is, and however slowly the chain mixes.
+    /// By the elimination of Grassmann, Taksar and Heyman (1985), which subtracts nothing: every share is right to a few digits
+    /// less than all, however small it is, and however slowly the chain mixes. Takes of the order of V³ steps, once.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// let chain = ChainKind { sharpness: 3.0, ..ChainKind::default() }.draw(7, &Stream::new(0))?;
+    /// let share = chain.stationary();
+    /// let next = share.dot(&chain.log_probabilities().mapv(f64::exp));
+    /// assert!((share.sum() - 1.0).abs() < 1e-12);
+    /// assert!(share.iter().zip(&next).all(|(here, there)| (here - there).abs() < 1e-12));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn stationary(&self) -> &Array1<f64> {
         self.stationary.get_or_init(|| self.find_stationary())
     }
@@ -163,19 +235,53 @@ impl Chain {
         share / total
     }
 
-    /// Mean entropy of the next token in an endless text, `−Σ π_a p(b | a) ln p(b | a)`, in nats: the loss of a perfect model.
+    /// Mean entropy of the next token in an endless text, `−Σ π_a p(b | a) ln p(b | a)`, in nats: the loss of a perfect model
+    /// (Shannon 1948; ln V where all tokens are equally likely).
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// let flat = ChainKind { sharpness: 0.0, ..ChainKind::default() }.draw(7, &Stream::new(0))?;
+    /// assert!((flat.entropy_rate() - 7f64.ln()).abs() < 1e-12);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn entropy_rate(&self) -> f64 {
         self.mean_loss_of(self.log_p.view())
     }
 
     /// Entropy of the tokens of an endless text, `−Σ π ln π`, in nats: the loss of a model that knows how frequent each token is,
     /// and does not look at the present one.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// use ndarray::Array2;
+    /// let chain = ChainKind { sharpness: 2.0, ..ChainKind::default() }.draw(7, &Stream::new(0))?;
+    /// // What is gained by looking at the present token: the mutual information of two neighbours, in nats.
+    /// assert!(chain.unigram_entropy() - chain.entropy_rate() > 0.0);
+    /// // Such a model has the logits ln π whatever the present token is.
+    /// let logits = Array2::from_shape_fn((7, 7), |(_, next)| chain.stationary()[next].ln());
+    /// assert!((chain.mean_loss(logits.view()) - chain.unigram_entropy()).abs() < 1e-12);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn unigram_entropy(&self) -> f64 {
         -self.stationary().iter().map(|share| share * share.ln()).sum::<f64>()
     }
 
-    /// Mean loss in an endless text of the bigram model with these logits, `[V, V]`: `−Σ π_a p(b | a) ln softmax(logits_a)_b`.
-    /// It exceeds the entropy rate by the mean Kullback–Leibler divergence of the rows.
+    /// Mean loss, in nats, in an endless text of the bigram model with these logits, `[V, V]`:
+    /// `−Σ π_a p(b | a) ln softmax(logits_a)_b`. It exceeds the entropy rate by the mean Kullback–Leibler divergence of the rows.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// use ndarray::Array2;
+    /// let chain = ChainKind::default().draw(7, &Stream::new(0))?;
+    /// // Equal logits lose ln V, whatever the chain; a number added to all logits of a row changes nothing.
+    /// assert!((chain.mean_loss(Array2::zeros((7, 7)).view()) - 7f64.ln()).abs() < 1e-12);
+    /// let shifted = &chain.log_probabilities() + 100.0;
+    /// assert!((chain.mean_loss(shifted.view()) - chain.entropy_rate()).abs() < 1e-9);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Panics
     /// If the logits are not `[V, V]`.
@@ -189,9 +295,23 @@ impl Chain {
         -self.stationary().dot(&rows)
     }
 
-    /// Two factors of the chain's table, `[V, width]` and `[width, V]`: of all products of that inner size the one nearest in mean
-    /// square to ln p(b | a) with each row's mean taken off. They are the largest terms of its singular value decomposition, the
-    /// root of a singular value on either side; what is wider than V is zero.
+    /// Two factors of the chain's table, `[V, width]` and `[width, V]`: of all products of that inner size the one nearest in
+    /// mean square to ln p(b | a) with each row's mean taken off (Eckart and Young 1936). They are the largest terms of its
+    /// singular value decomposition, the root of a singular value on either side; what is wider than V is zero.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// // A chain of rank 2: two numbers for each token are enough.
+    /// let chain = ChainKind { rank: Some(2), ..ChainKind::default() }.draw(9, &Stream::new(0))?;
+    /// let (w_e, w_u) = chain.factors(2)?;
+    /// assert_eq!((w_e.dim(), w_u.dim()), ((9, 2), (2, 9)));
+    /// assert!((chain.mean_loss(w_e.dot(&w_u).view()) - chain.entropy_rate()).abs() < 1e-9);
+    ///
+    /// let (w_e, w_u) = chain.factors(1)?;
+    /// assert!(chain.mean_loss(w_e.dot(&w_u).view()) > chain.entropy_rate());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] if the decomposition does not converge.
@@ -208,6 +328,22 @@ impl Chain {
     }
 
     /// How sequences are drawn.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// let stream = Stream::new(0);
+    /// let chain = ChainKind { sharpness: 2.0, ..ChainKind::default() }.draw(4, &stream)?;
+    /// let (sampler, mut rng) = (chain.sampler(), stream.rng("text"));
+    /// let (mut token, mut counts) = (0, [0; 4]);
+    /// for _ in 0..20_000 {
+    ///     token = sampler.next(token, &mut rng);
+    ///     counts[token] += 1;
+    /// }
+    /// // In a long text each token has its share.
+    /// assert!(counts.iter().zip(chain.stationary()).all(|(&count, share)| (f64::from(count) / 20_000.0 - share).abs() < 0.03));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn sampler(&self) -> Sampler {
         let mut cumulative = self.log_p.mapv(f64::exp);
         cumulative.accumulate_axis_inplace(Axis(1), |&before, here| *here += before);
@@ -223,7 +359,28 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A token that follows `token`.
+    /// A token that follows `token`, drawn with the probabilities of the chain: one number of `rng` for each.
+    ///
+    /// ```
+    /// # use attn_circuits::chain::ChainKind;
+    /// # use attn_circuits::stream::Stream;
+    /// let stream = Stream::new(0);
+    /// let sampler = ChainKind::default().draw(4, &stream)?.sampler();
+    /// let text = |name: &str| {
+    ///     let (mut token, mut rng) = (0, stream.rng(name));
+    ///     [(); 20].map(|()| {
+    ///         token = sampler.next(token, &mut rng);
+    ///         token
+    ///     })
+    /// };
+    /// assert!(text("sequence 0").iter().all(|&token| token < 4));
+    /// assert_eq!(text("sequence 0"), text("sequence 0"));
+    /// assert_ne!(text("sequence 0"), text("sequence 1"));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the chain has no such token.
     pub fn next(&self, token: usize, rng: &mut impl Rng) -> usize {
         let row = self.cumulative.row(token);
         let row = row.as_slice().expect("rows of an owned array are contiguous");

@@ -26,6 +26,13 @@ pub struct Stream {
 
 impl Stream {
     /// The root of all streams of an experiment.
+    ///
+    /// ```
+    /// use attn_circuits::stream::Stream;
+    /// assert_eq!(Stream::new(7).to_string(), Stream::new(7).to_string());
+    /// assert_ne!(Stream::new(7).to_string(), Stream::new(8).to_string());
+    /// assert_eq!(Stream::new(7).to_string().len(), 64); // hex digits
+    /// ```
     pub fn new(seed: u64) -> Self {
         let root = blake3::hash(&seed.to_le_bytes());
         Self { node: root, root }
@@ -43,11 +50,29 @@ impl Stream {
     }
 
     /// The node called `name` below this one.
+    ///
+    /// ```
+    /// use attn_circuits::stream::Stream;
+    /// let models = Stream::new(2021).child("models");
+    /// // The order of the names on the path counts, not the order in which nodes are asked for.
+    /// assert_ne!(models.child("a").child("b").to_string(), models.child("b").child("a").to_string());
+    /// assert_eq!(models.child("a").to_string(), Stream::new(2021).child("models").child("a").to_string());
+    /// ```
     pub fn child(&self, name: impl AsRef<str>) -> Self {
         Self { node: blake3::keyed_hash(self.node.as_bytes(), name.as_ref().as_bytes()), root: self.root }
     }
 
-    /// A generator for the draws called `name` below this node.
+    /// A generator for the draws called `name` below this node, at its beginning.
+    ///
+    /// ```
+    /// use attn_circuits::linalg::gaussian;
+    /// use attn_circuits::stream::Stream;
+    /// let stream = Stream::new(2021);
+    /// // A name always starts anew; a longer tensor begins as a shorter one does.
+    /// let (short, long) = (gaussian(2, 4, &mut stream.rng("W_Q")), gaussian(3, 4, &mut stream.rng("W_Q")));
+    /// assert_eq!(short, long.slice(ndarray::s![..2, ..]));
+    /// assert_ne!(short, gaussian(2, 4, &mut stream.rng("W_K")));
+    /// ```
     pub fn rng(&self, name: impl AsRef<str>) -> ChaCha8Rng {
         ChaCha8Rng::from_seed(*self.child(name).node.as_bytes())
     }

@@ -24,12 +24,24 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Draws where nothing else is asked for.
+    /// Number of draws where nothing else is asked for; see [`Bootstrap::new`].
     pub const DRAWS: usize = 1000;
-    /// Probability of an interval where nothing else is asked for.
+    /// Probability of an interval where nothing else is asked for; see [`Bootstrap::new`].
     pub const LEVEL: f64 = 0.95;
 
-    /// `draws` draws from `sequences` sequences, for intervals of a probability `level`.
+    /// `draws` draws from `sequences` sequences, for intervals of a probability `level` between 0 and 1. The same stream gives
+    /// the same draws. It holds `draws · sequences` numbers.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::bootstrap::Bootstrap;
+    /// use attn_circuits::stream::Stream;
+    /// use ndarray::Array1;
+    /// // Zeros and ones, with a mean and a standard deviation of ½: an interval of 95 % is 2 · 1.96 · ½/√B wide.
+    /// let losses = Array1::from_shape_fn(400, |sequence| (sequence % 2) as f64);
+    /// let bootstrap = Bootstrap::new(400, Bootstrap::DRAWS, Bootstrap::LEVEL, &Stream::new(1));
+    /// let (low, high) = bootstrap.interval(losses.view()).expect("several sequences");
+    /// assert!(((high - low) / (1.96 / 20.0) - 1.0).abs() < 0.15);
+    /// ```
     pub fn new(sequences: usize, draws: usize, level: f64, stream: &Stream) -> Self {
         let mut rng = stream.rng("bootstrap");
         let mut counts = Array2::zeros((draws, sequences));
@@ -41,8 +53,23 @@ impl Bootstrap {
         Self { counts, level }
     }
 
-    /// The interval that the mean of a value, one for each sequence, falls into with that probability. `None` with less than two
-    /// sequences, or without draws: nothing is known of the spread then.
+    /// The interval that the mean of a value, one for each sequence (`[B]`), falls into with that probability: lower and upper
+    /// end, in the unit of the value. `None` with less than two sequences, or without draws: nothing is known of the spread then.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::bootstrap::Bootstrap;
+    /// use attn_circuits::stream::Stream;
+    /// use ndarray::array;
+    /// let bootstrap = Bootstrap::new(3, 100, 0.95, &Stream::new(1));
+    /// // Sequences that are alike leave no spread. A shift of all values shifts the interval, on the same draws.
+    /// assert_eq!(bootstrap.interval(array![2.0, 2.0, 2.0].view()), Some((2.0, 2.0)));
+    /// let ends = bootstrap.interval(array![1.0, 2.0, 6.0].view()).zip(bootstrap.interval(array![5.0, 6.0, 10.0].view()));
+    /// assert!(ends.is_some_and(|(a, b)| (b.0 - a.0 - 4.0).abs() < 1e-12 && (b.1 - a.1 - 4.0).abs() < 1e-12));
+    /// assert_eq!(Bootstrap::new(1, 100, 0.95, &Stream::new(1)).interval(array![2.0].view()), None);
+    /// ```
+    ///
+    /// # Panics
+    /// If there are not as many values as sequences.
     pub fn interval(&self, values: ArrayView1<f64>) -> Option<(f64, f64)> {
         let (draws, sequences) = self.counts.dim();
         if draws == 0 || sequences < 2 {

@@ -14,13 +14,48 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Singular values up to this part of the largest count as zero: the directions of smaller ones are rounding of the weights.
+///
+/// ```
+/// use attn_circuits::circuit::components::RANK_TOLERANCE;
+/// use attn_circuits::linalg::svd;
+/// use ndarray::{Array2, array};
+/// // A rank is counted relative to the largest value, so the scale of weights does not matter.
+/// let values = Array2::from_diag(&array![1.0, 1e-3, 1e-6]);
+/// assert_eq!(svd(values.view())?.rank(RANK_TOLERANCE), 2);
+/// assert_eq!(svd((&values * 1e-9).view())?.rank(RANK_TOLERANCE), 2);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub const RANK_TOLERANCE: f64 = 1e-4;
 
 /// Singular values closer than this part of the largest count as equal: their vectors turn among each other at the least rounding,
 /// so only what they do together is defined.
+///
+/// ```
+/// use attn_circuits::circuit::components::{EQUAL_TOLERANCE, components};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// // The keys of a wired head read V directions equally strongly: they share one score, however the model is rotated.
+/// let model = notebook.model("turned", "{ kind: wired, circuit: induction, vocab: 5, context: 6, rotate: true }")?;
+/// let all = components(&model, usize::MAX)?;
+/// let (read, none) = (&all[..5], &all[5]);
+/// let score = read[0].value.map(|value| value.score);
+/// assert!(score.is_some_and(|score| (score - 1.0 / 5f64.sqrt()).abs() < 1e-6));
+/// for one in read {
+///     assert!((one.singular_value / read[0].singular_value - 1.0).abs() < EQUAL_TOLERANCE);
+///     assert_eq!(one.value.map(|value| value.score), score);
+/// }
+/// // d_head is 6 here, for the positions: the last component is zero.
+/// assert_eq!((none.index, none.value), (5, None));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub const EQUAL_TOLERANCE: f64 = 1e-3;
 
 /// Whose singular components are taken.
+///
+/// ```
+/// use attn_circuits::circuit::components::Side;
+/// assert_eq!([Side::Read, Side::Write].map(Side::name), ["read", "write"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// Those of the map by which the later head reads.
@@ -30,7 +65,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// `read`, `write`.
+    /// The name in tables: `read`, `write`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -76,7 +111,7 @@ impl Directions {
     }
 }
 
-/// The composition of one singular component of one head with the whole map of the other.
+/// The composition of one singular component of one head with the whole map of the other; [`components`] makes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Component {
     /// Through which input.
@@ -137,7 +172,25 @@ fn values(svd: &Svd, squares: &[f64], other: &[f64], d: usize) -> Vec<Option<Com
 /// is, then by side and index; at most `most` components a side.
 ///
 /// Components with singular values closer than [`EQUAL_TOLERANCE`] share the root of their mean squared score, and its chance. The
-/// mean square by chance is `1/d`, as for whole maps.
+/// mean square by chance is `1/d`, as for whole maps. A model with less than two layers has none.
+///
+/// ```
+/// use attn_circuits::circuit::components::{Side, components};
+/// use attn_circuits::circuit::composition::composition;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 12, d_head: 3, vocab: 7, context: 5 }")?;
+/// let (pair, all) = (&composition(&model)?[0], components(&model, usize::MAX)?);
+/// // Those of the first pair, d_head = 3 of each head: first what is read, then what is written.
+/// for (side, own) in [Side::Read, Side::Write].into_iter().zip(all.chunks(3)) {
+///     assert!(own.iter().all(|c| (c.channel, c.from, c.to, c.side) == (pair.channel, pair.from, pair.to, side)));
+///     // Weighted with the squares of the singular values, the squared scores make up that of the pair.
+///     let parts = own.iter().filter_map(|c| Some((c.singular_value.powi(2), c.value?.score.powi(2))));
+///     let (weights, sum) = parts.fold((0.0, 0.0), |all, part| (all.0 + part.0, all.1 + part.0 * part.1));
+///     assert!(pair.value.is_some_and(|whole| (sum / weights - whole.score.powi(2)).abs() < 1e-6));
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if a decomposition does not converge.
@@ -195,7 +248,7 @@ pub fn components(model: &Transformer, most: usize) -> Result<Vec<Component>> {
     Ok(all)
 }
 
-/// One number against chance.
+/// A squared cosine, or a mean of some, against chance; part of [`Angles`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Overlap {
     /// The squared cosine, or the mean of all of a pair.
@@ -212,7 +265,7 @@ impl Overlap {
     }
 }
 
-/// The principal angles between what one head writes and what a later one reads.
+/// The principal angles between what one head writes and what a later one reads; [`principal_angles`] makes them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Angles {
     /// Through which input.
@@ -227,8 +280,21 @@ pub struct Angles {
     pub each: Vec<Overlap>,
 }
 
-/// Mean and standard deviation of `tr(P₁ P₂)/min(k₁, k₂)` for subspaces of `k₁` and `k₂` dimensions, one of them turned at random in
-/// `d` dimensions: exact. `P₁`, `P₂` are the projections onto them.
+/// Mean and standard deviation of `tr(P₁ P₂)/min(k₁, k₂)` for subspaces of `k₁` and `k₂` dimensions (each from 1 to `d`), one of
+/// them turned at random in `d` dimensions: exact. `P₁`, `P₂` are the projections onto them.
+///
+/// By the first two moments of Haar's measure: `E[tr] = k₁ k₂/d`, and `Var[tr] = 2 k₁ (d − k₁) k₂ (d − k₂)/(d² (d − 1)(d + 2))`.
+///
+/// ```
+/// use attn_circuits::circuit::components::mean_overlap_by_chance;
+/// // Of two directions the squared cosine has the beta distribution of ½ and (d − 1)/2.
+/// let (d, chance) = (16.0f64, mean_overlap_by_chance(16, 1, 1));
+/// assert!((chance.mean - 1.0 / d).abs() < 1e-12);
+/// assert!((chance.sd - (2.0 * (d - 1.0) / (d + 2.0)).sqrt() / d).abs() < 1e-12);
+/// // The whole stream holds every direction.
+/// let whole = mean_overlap_by_chance(16, 16, 3);
+/// assert_eq!((whole.mean, whole.sd), (1.0, 0.0));
+/// ```
 pub fn mean_overlap_by_chance(d: usize, k1: usize, k2: usize) -> Chance {
     let least = k1.min(k2) as f64;
     let (d, k1, k2) = (d as f64, k1 as f64, k2 as f64);
@@ -258,7 +324,27 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
 /// The principal angles of every pair of heads in different layers through every channel, sorted as
 /// [`super::composition::composition`] is. A subspace is spanned by the singular vectors whose values count as different from zero
 /// ([`RANK_TOLERANCE`]). Of each pair the `most` largest cosines, all without it; `draws` random subspaces from `stream` tell what
-/// chance gives each.
+/// chance gives each: its standard deviation to a relative error of about `1/√(2 draws)`. At least two are needed for a standard
+/// deviation (of one it is 0), and one for a mean (without any it is not a number).
+///
+/// The cosines are the singular values of the product of two orthonormal bases (Björck and Golub 1973).
+///
+/// ```
+/// use attn_circuits::circuit::components::principal_angles;
+/// # use attn_circuits::prelude::*;
+/// # use attn_circuits::stream::Stream;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 5, context: 6 }")?;
+/// // The keys of 1.0 read all V directions that 0.0 writes, its queries and values none of them.
+/// for pair in principal_angles(&model, None, 100, &Stream::new(1))? {
+///     let expected = if pair.channel == Channel::K { 1.0 } else { 0.0 };
+///     assert_eq!(pair.each.len(), 5);
+///     assert!(pair.each.iter().chain(&pair.mean).all(|overlap| (overlap.squared - expected).abs() < 1e-9));
+///     // By chance V of d_model = 3 V + C dimensions.
+///     assert!(pair.mean.is_some_and(|mean| (mean.chance.mean - 5.0 / 21.0).abs() < 1e-12));
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if a decomposition does not converge.

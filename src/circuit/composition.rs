@@ -9,11 +9,21 @@ use crate::model::{Channel, HeadId, Transformer};
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
 
-/// What a Frobenius score of two spectra is by chance, and at most.
+/// What a Frobenius score of two spectra is by chance.
 ///
 /// With `A` and `B` of singular values `a`, `b` in a stream of width `d`, and one of them turned at random:
 /// `E[c²] = 1/d` exactly; `sd(c)/E[c] ≈ √((1/PR_a − 1/d)(1/PR_b − 1/d)/2) · d/√((d−1)(d+2))` with the participation ratio
 /// `PR = (Σ σ²)²/Σ σ⁴`; `E[c] ≈ d^{-1/2}(1 − r²/8)` with `r` the relative spread of `c²`.
+///
+/// ```
+/// use attn_circuits::circuit::composition::Chance;
+/// // Two heads of d_head = 4 with flat spectra in a stream of d_model = 64, whatever the scale of their weights.
+/// let chance = Chance::new(&[1.0; 4], &[0.1; 4], 64);
+/// let square = chance.mean.powi(2) + chance.sd.powi(2);
+/// assert!((square * 64.0 - 1.0).abs() < 1e-3);
+/// // In perfect overlap they score 1/√k, more than ten standard deviations above chance.
+/// assert!(chance.z(0.5).is_some_and(|z| z > 10.0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chance {
     /// Expected score.
@@ -23,7 +33,17 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// The null distribution for singular values `a` and `b` in a stream of width `d`.
+    /// The null distribution for singular values `a` and `b` in a stream of width `d`. Zeros may be left out; only ratios within
+    /// a spectrum count.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::composition::Chance;
+    /// // One strong direction among weak ones is like a head of fewer dimensions: its scores spread more.
+    /// let flat = Chance::new(&[1.0, 1.0, 1.0, 1.0], &[1.0, 1.0], 32);
+    /// let peaked = Chance::new(&[1.0, 0.1, 0.1, 0.1], &[1.0, 1.0], 32);
+    /// assert!(peaked.sd > flat.sd);
+    /// assert_eq!(Chance::new(&[1.0, 1.0, 0.0], &[1.0, 1.0], 32), Chance::new(&[2.0, 2.0], &[1.0, 1.0], 32));
+    /// ```
     pub fn new(a: &[f64], b: &[f64], d: usize) -> Self {
         let d = d as f64;
         let excess = |spectrum: &[f64]| {
@@ -39,12 +59,37 @@ impl Chance {
     }
 
     /// By how many standard deviations `score` exceeds chance; none if chance has no spread.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::composition::Chance;
+    /// let chance = Chance { mean: 0.125, sd: 0.0625 };
+    /// assert_eq!(chance.z(0.25), Some(2.0));
+    /// // A head that reads all of the stream equally scores 1/√d whatever is written.
+    /// let certain = Chance::new(&[1.0; 16], &[1.0], 16);
+    /// assert_eq!((certain.mean, certain.z(0.25)), (0.25, None));
+    /// ```
     pub fn z(&self, score: f64) -> Option<f64> {
         (self.sd > 0.0).then(|| (score - self.mean) / self.sd)
     }
 }
 
-/// Composition of one pair of heads through one channel; `None` where a head is all zeros.
+/// Composition of one pair of heads through one channel.
+///
+/// ```
+/// use attn_circuits::circuit::composition::composition;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// // Two heads at offsets 1 and 2 in layer 0; layer 1 has one head, and is filled up with one that is all zeros.
+/// let model = notebook.model("wired", "{ kind: wired, circuit: n-token-prefix, vocab: 6, context: 9 }")?;
+/// for pair in composition(&model)? {
+///     assert_eq!(pair.value.is_none(), pair.to == HeadId::new(1, 1));
+///     // Both hand over V of the 2 V dimensions that keys are compared by.
+///     if let (Channel::K, Some(value)) = (pair.channel, pair.value) {
+///         assert!((value.score - 1.0 / 12f64.sqrt()).abs() < 1e-6, "{} to {}", pair.from, pair.to);
+///     }
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Composition {
     /// Through which input.
@@ -53,16 +98,29 @@ pub struct Composition {
     pub from: HeadId,
     /// The head that reads.
     pub to: HeadId,
-    /// The numbers.
+    /// The numbers; `None` where a head is all zeros.
     pub value: Option<CompositionValue>,
 }
 
 /// The numbers of a [`Composition`].
+///
+/// ```
+/// use attn_circuits::circuit::composition::composition;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 16, vocab: 10, context: 12 }")?;
+/// for value in composition(&model)?.into_iter().filter_map(|pair| pair.value) {
+///     assert!(value.score <= value.highest && value.highest <= 1.0);
+///     assert!((value.alignment - (value.score / value.highest).powi(2)).abs() < 1e-12);
+///     assert_eq!(value.z, value.chance.z(value.score));
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CompositionValue {
     /// `‖A B‖_F / (‖A‖_F ‖B‖_F)`, in `[0, 1]`.
     pub score: f64,
-    /// `√(Σ σ_i(A)² σ_i(B)²) / (‖A‖_F ‖B‖_F)`: the score of these spectra in perfect alignment.
+    /// `√(Σ σ_i(A)² σ_i(B)²) / (‖A‖_F ‖B‖_F)`: the score of these spectra in perfect alignment (von Neumann's trace inequality).
     pub highest: f64,
     /// What chance gives.
     pub chance: Chance,
@@ -127,7 +185,22 @@ fn normalized(a: Array2<f64>) -> Array2<f32> {
 /// All composition scores of a model: every pair of heads in different layers, through every channel, sorted by channel (`k`, `q`,
 /// `v`), then by the head that writes, then by the one that reads.
 ///
-/// Cost: one product of stacked `[H·k, d]` and `[d, H·k]` factors for each pair of layers and channel; no `[d, d]` matrix.
+/// Cost: one product of stacked `[H·k, d]` and `[d, H·k]` factors for each pair of layers and channel; no `[d, d]` matrix. A
+/// model with less than two layers has no pairs.
+///
+/// ```
+/// use attn_circuits::circuit::composition::composition;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let found = composition(&model)?;
+/// assert_eq!(found.iter().map(|pair| pair.channel).collect::<Vec<_>>(), Channel::ALL);
+/// // Two flat maps of V dimensions in perfect overlap score 1/√V, not 1; alignment says that no more is possible.
+/// let [keys, queries, values] = [0, 1, 2].map(|index| found[index].value.expect("no head is all zeros"));
+/// assert!((keys.score - 1.0 / 13f64.sqrt()).abs() < 1e-6 && (keys.alignment - 1.0).abs() < 1e-5);
+/// assert_eq!((queries.score, values.score), (0.0, 0.0));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if a decomposition does not converge.

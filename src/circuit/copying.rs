@@ -39,7 +39,7 @@ fn is_nilpotent(core: &Array2<f64>) -> bool {
     true
 }
 
-/// What is found of a circuit.
+/// What is found of a circuit; [`copying`] shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Copying {
     /// `Σ Re λ / Σ |λ|`, as [`copying_score`] finds it.
@@ -48,10 +48,42 @@ pub struct Copying {
     pub diagonal: Option<Diagonal>,
 }
 
-/// The score and the diagonal of a circuit at once: they share what takes long.
+/// The score and the diagonal of a circuit at once: they share what takes long. `tokens` and `top_percent` are those of
+/// [`diagonal`].
+///
+/// ```
+/// use attn_circuits::circuit::copying::copying;
+/// use attn_circuits::circuit::weights::{Circuit, Circuits};
+/// # use attn_circuits::model::{BlockWeights, ModelConfig, Normalization, Positions, Transformer, Weights};
+/// # use attn_circuits::prelude::*;
+/// # let config = ModelConfig {
+/// #     n_layers: 1, n_heads: 1, d_model: 3, d_head: 3, d_vocab: 3, n_ctx: 8,
+/// #     normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 1.0,
+/// # };
+/// # let one = || Array2::<f32>::eye(3).insert_axis(ndarray::Axis(0));
+/// # let of_head = |w_o: Array2<f32>| BlockWeights {
+/// #     ln: None, w_q: one(), w_k: one(), w_v: one(), w_o: w_o.insert_axis(ndarray::Axis(0)),
+/// #     b_q: None, b_k: None, b_v: None, b_o: None,
+/// # };
+/// # let weights = |w_o| Weights {
+/// #     w_e: Array2::eye(3), w_pos: None, blocks: vec![of_head(w_o)], ln_final: None, w_u: Array2::eye(3), b_u: None,
+/// # };
+/// // A head whose full OV circuit has the eigenvalues 1, 2 and 3, and yet raises other tokens than those that it attends to.
+/// let w_o = array![[1.0, 9.0, 9.0], [0.0, 2.0, 9.0], [0.0, 0.0, 3.0]];
+/// let model = Transformer::new(config, weights(w_o))?;
+/// let found = copying(&Circuits::new(&model), Circuit::FullOv(HeadId::new(0, 0)), 2048, 5.0)?;
+/// assert!(found.score.is_some_and(|score| (score - 1.0).abs() < 1e-6));
+/// // Two, one and no entries of the rows are above the diagonal: half of all others, as by chance.
+/// let diagonal = found.diagonal.expect("a circuit over tokens");
+/// assert!(diagonal.rank.is_some_and(|rank| (rank - 0.5).abs() < 1e-3) && (diagonal.top_share - 1.0 / 3.0).abs() < 1e-3);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`crate::Error::Invalid`] if the eigenvalues do not converge.
+///
+/// # Panics
+/// If the model has no such head.
 pub fn copying(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percent: f64) -> Result<Copying> {
     Ok(match circuits.norm_if_any(circuit)? {
         None => Copying { score: None, diagonal: None },
@@ -64,8 +96,30 @@ pub fn copying(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percent
 
 /// `Σ Re λ / Σ |λ|` of a circuit, in [−1, 1]; none where it is zero or nilpotent to the precision of the weights.
 ///
+/// Of a full OV circuit it is the copying score, of a K-composition term over tokens the matching score. Whether it is more than
+/// noise, [`chance_sd`] says.
+///
+/// ```
+/// use attn_circuits::circuit::copying::copying_score;
+/// use attn_circuits::circuit::weights::{Circuit, Circuits};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let (circuits, previous, induction) = (Circuits::new(&model), HeadId::new(0, 0), HeadId::new(1, 0));
+/// let is_one = |score: Option<f64>| score.is_some_and(|score| (score - 1.0).abs() < 1e-4);
+/// assert!(is_one(copying_score(&circuits, Circuit::FullOv(induction))?));
+/// assert!(is_one(copying_score(&circuits, Circuit::KComposition { from: previous, to: induction })?));
+/// // The previous-token head writes nothing that W_U reads, and W_OV itself moves from one subspace to another: nilpotent.
+/// assert_eq!(copying_score(&circuits, Circuit::FullOv(previous))?, None);
+/// assert_eq!(copying_score(&circuits, Circuit::Ov(induction))?, None);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`crate::Error::Invalid`] if the eigenvalues do not converge.
+///
+/// # Panics
+/// If the model has no such head.
 pub fn copying_score(circuits: &Circuits, circuit: Circuit) -> Result<Option<f64>> {
     if circuits.norm_if_any(circuit)?.is_none() {
         return Ok(None);
@@ -92,6 +146,21 @@ fn score_of_any(circuits: &Circuits, circuit: Circuit) -> Result<Option<f64>> {
 ///
 /// Simulated models of `k = 8` and 16 spread up to 15 % more than this, the more the smaller they are: run
 /// `cargo test --test identities chance_level_of_copying -- --nocapture`.
+///
+/// ```
+/// use attn_circuits::circuit::copying::chance_sd;
+/// use attn_circuits::circuit::weights::Circuit;
+/// # use attn_circuits::model::{HeadId, ModelConfig, Normalization, Positions};
+/// let config = ModelConfig {
+///     n_layers: 2, n_heads: 1, d_model: 8000, d_head: 64, d_vocab: 50_000, n_ctx: 8,
+/// #   normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 8.0,
+///     // …
+/// };
+/// // Narrow heads in a wide stream: 1.5/k for one, 2/k for two. A score of 0.1 is four standard deviations here.
+/// let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
+/// assert!((chance_sd(&config, Circuit::FullOv(to)) * 64.0 / 1.5 - 1.0).abs() < 0.02);
+/// assert!((chance_sd(&config, Circuit::VirtualOv { from, to }) * 64.0 / 2.0 - 1.0).abs() < 0.02);
+/// ```
 pub fn chance_sd(model: &ModelConfig, circuit: Circuit) -> f64 {
     let (k, d, vocab) = (model.d_head, model.d_model, model.d_vocab);
     let heads: &[usize] = match circuit {
@@ -122,13 +191,13 @@ fn gamma_ratio(x: usize) -> f64 {
     (1..x).fold(first, |ratio, i| ratio * (i as f64 + 0.5) / i as f64)
 }
 
-/// Where the diagonal of a circuit over tokens stands in its rows.
+/// Where the diagonal of a circuit over tokens stands in its rows; [`diagonal`] shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Diagonal {
     /// Mean rank of a token's own entry in its row: 0 if it is always the largest, 1 if always the smallest, ½ by chance; none with
     /// a single token.
     pub rank: Option<f64>,
-    /// Share of tokens whose own entry is among the largest of its row.
+    /// Share of tokens whose own entry is among the largest of its row, in [0, 1].
     pub top_share: f64,
 }
 
@@ -143,10 +212,43 @@ const TIE: f64 = 1e-4;
 /// Ties count by half, and a difference below 1e-4 of a row's size in proportion: a rank does not hang on rounding. Where entries tie
 /// for the last places among the largest, they share them; so the share is `top_percent` by chance, whatever the ties.
 ///
-/// None if the circuit is not over tokens, or zero.
+/// None if the circuit is not one of heads over tokens (the direct path has none either), or zero.
+///
+/// ```
+/// use attn_circuits::circuit::copying::diagonal;
+/// use attn_circuits::circuit::weights::{Circuit, Circuits};
+/// # use attn_circuits::model::{BlockWeights, ModelConfig, Normalization, Positions, Transformer, Weights};
+/// # use attn_circuits::prelude::*;
+/// # let config = ModelConfig {
+/// #     n_layers: 1, n_heads: 1, d_model: 3, d_head: 3, d_vocab: 3, n_ctx: 8,
+/// #     normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 1.0,
+/// # };
+/// # let one = || Array2::<f32>::eye(3).insert_axis(ndarray::Axis(0));
+/// # let of_head = |w_o: Array2<f32>| BlockWeights {
+/// #     ln: None, w_q: one(), w_k: one(), w_v: one(), w_o: w_o.insert_axis(ndarray::Axis(0)),
+/// #     b_q: None, b_k: None, b_v: None, b_o: None,
+/// # };
+/// # let weights = |w_o| Weights {
+/// #     w_e: Array2::eye(3), w_pos: None, blocks: vec![of_head(w_o)], ln_final: None, w_u: Array2::eye(3), b_u: None,
+/// # };
+/// // One head says again what it attends to, another one says the next token of three. In its rows one entry is above the own
+/// // one, and one ties with it: 1.5 of 2.
+/// let (copies, shifts) = (Array2::eye(3), array![[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]);
+/// let id = HeadId::new(0, 0);
+/// for (w_o, rank, top_share) in [(copies, 0.0, 1.0), (shifts, 0.75, 0.0)] {
+///     let model = Transformer::new(config.clone(), weights(w_o))?;
+///     let found = diagonal(&Circuits::new(&model), Circuit::FullOv(id), 2048, 5.0)?.expect("it is over tokens");
+///     assert_eq!((found.rank, found.top_share), (Some(rank), top_share));
+///     assert_eq!(diagonal(&Circuits::new(&model), Circuit::Ov(id), 2048, 5.0)?, None);
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// None that a model's own heads can cause.
+///
+/// # Panics
+/// If the model has no such head.
 pub fn diagonal(circuits: &Circuits, circuit: Circuit, tokens: usize, top_percent: f64) -> Result<Option<Diagonal>> {
     let norm = circuits.norm_if_any(circuit)?;
     norm.map_or(Ok(None), |norm| diagonal_of_any(circuits, circuit, norm, tokens, top_percent))

@@ -1,5 +1,8 @@
 //! Which measure finds a circuit that is known to be there: every measure gives each candidate, a head or a pair of heads, a number,
 //! and a good one gives the true candidates higher numbers than all others.
+//!
+//! A ranking is judged by the area under its ROC curve, which is the probability that a true candidate stands above a false one
+//! (Hanley and McNeil 1982).
 
 use super::closed_forms::{ClosedForm, Quantity};
 use super::composition::composition;
@@ -19,6 +22,14 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// What may be true of a model: that a head, or an edge between two heads, belongs to what is looked for.
+///
+/// ```
+/// use attn_circuits::circuit::detection::Candidate;
+/// use attn_circuits::model::{Channel, HeadId};
+/// let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
+/// assert_eq!(Candidate::Head(from).head(), from);
+/// assert_eq!(Candidate::Edge { channel: Channel::K, from, to }.head(), to);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Candidate {
     /// A head.
@@ -43,7 +54,16 @@ impl Candidate {
     }
 }
 
-/// A number of each candidate by which it is ranked, the larger the better.
+/// A number of each candidate by which it is ranked, the larger the better. What the loss rises by is in nats.
+///
+/// ```
+/// use attn_circuits::circuit::detection::Detector;
+/// assert_eq!(Detector::find("zero_ablation"), Some(Detector::ZeroAblation));
+/// assert_eq!(Detector::find("zero"), None);
+/// assert!(Detector::ALL.iter().all(|detector| Detector::find(detector.name()) == Some(*detector)));
+/// // One half of them ranks heads, the other half edges.
+/// assert_eq!(Detector::ALL.iter().filter(|detector| detector.finds_edges()).count(), 6);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detector {
     /// Edges: `‖AB‖²/Σ σᵢ(A)² σᵢ(B)²`, of [`composition`].
@@ -146,6 +166,18 @@ impl Detector {
     }
 
     /// All that it ranks, in order: every head, or every edge through one of the channels.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::detection::Detector;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 10, context: 12 }")?;
+    /// let count = |detector: Detector| detector.candidates(model.config(), &Channel::ALL).len();
+    /// // Four heads, and as many pairs through each channel; matching is a matter of keys.
+    /// let detectors = [Detector::Copying, Detector::Composition, Detector::Matching];
+    /// assert_eq!(detectors.map(count), [4, 12, 4]);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn candidates(self, config: &ModelConfig, channels: &[Channel]) -> Vec<Candidate> {
         if !self.finds_edges() {
             return config.heads().map(Candidate::Head).collect();
@@ -165,6 +197,22 @@ impl Detector {
     /// edges with composition.
     ///
     /// `forms` are the closed forms of the wiring ([`super::closed_forms::of_wiring`]; those of attention are not looked at).
+    ///
+    /// ```
+    /// use attn_circuits::circuit::closed_forms::of_wiring;
+    /// use attn_circuits::circuit::detection::{Candidate, Detector};
+    /// use attn_circuits::model::build::{ModelKind, Wired};
+    /// # use attn_circuits::model::{Channel, HeadId};
+    /// let wired: Wired = serde_json::from_value(serde_json::json!({ "circuit": "induction", "vocab": 13, "context": 25 }))?;
+    /// let wiring = wired.resolve()?;
+    /// let forms = of_wiring(&wiring, &wired.config("".as_ref())?, &[])?;
+    /// let truth = |detector: Detector| detector.truth(&wiring, &forms, &Channel::ALL);
+    /// let (previous, induction) = (HeadId::new(0, 0), HeadId::new(1, 0));
+    /// assert_eq!(truth(Detector::PreviousToken), [Candidate::Head(previous)]);
+    /// assert_eq!(truth(Detector::Copying), [Candidate::Head(induction)]);
+    /// assert_eq!(truth(Detector::Composition), [Candidate::Edge { channel: Channel::K, from: previous, to: induction }]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn truth(self, wiring: &Wiring, forms: &[ClosedForm], channels: &[Channel]) -> Vec<Candidate> {
         let wanted = |quantity: Quantity, expected: f64| match (self, quantity) {
             (Self::DuplicateToken, Quantity::AfterCopy) => expected == 0.0,
@@ -196,7 +244,7 @@ impl Detector {
     }
 }
 
-/// The numbers that a detector gives to its candidates.
+/// The numbers that a detector gives to its candidates; [`detect`] makes them, and [`Detection::find`] ranks them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detection {
     /// Which detector.
@@ -205,7 +253,20 @@ pub struct Detection {
     pub values: Vec<(Candidate, Option<f64>)>,
 }
 
-/// Where a true candidate stands among those that are not.
+/// Where a true candidate stands among those that are not; [`Detection::find`] makes it.
+///
+/// ```
+/// use attn_circuits::circuit::detection::{Candidate, Found};
+/// use attn_circuits::model::HeadId;
+/// // A head that does harm: three of four numbers are above its own, and a single one is larger in size.
+/// let found = Found {
+///     candidate: Candidate::Head(HeadId::new(0, 0)),
+///     value: Some(-2.0), best_false: Some(3.0), false_candidates: 4, above: Some(3.0), above_by_size: Some(1.0),
+/// };
+/// assert_eq!((found.auc(), found.auc_by_size()), (Some(0.25), Some(0.75)));
+/// // Where nothing is false, there is nothing to stand above.
+/// assert_eq!(Found { false_candidates: 0, above: Some(0.0), ..found }.auc(), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
     /// The candidate.
@@ -299,8 +360,28 @@ fn intervention(candidate: Candidate, by: Replacement) -> Intervention {
 /// Losses are means over the positions of the second repeat and later ones, where the input repeats; over all positions otherwise.
 /// Resampled values come from one permutation of the sequences; with one sequence there are none.
 ///
+/// ```
+/// use attn_circuits::circuit::detection::{Candidate, Detector, detect};
+/// # use attn_circuits::prelude::*;
+/// # use attn_circuits::stream::Stream;
+/// # let mut notebook = Notebook::new("example")?;
+/// // An induction circuit beside two random heads in each layer.
+/// let circuit = "{ kind: wired, circuit: induction, vocab: 17, context: 13, scale: 3, distractors: 2, rotate: true }";
+/// let model = notebook.model("hidden", circuit)?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 8, period: 6, repeats: 2 }")?;
+/// let detectors = [Detector::PrefixMatching, Detector::ZeroAblation];
+/// let found = detect(&model, &tokens, &detectors, &Channel::ALL, &Stream::new(1))?;
+/// // One of six heads matches prefixes, and the model needs two: no random head stands above these.
+/// let circuit = [HeadId::new(0, 0), HeadId::new(1, 0)].map(Candidate::Head);
+/// for (detection, truth) in found.iter().zip([&circuit[1..], &circuit[..]]) {
+///     let places = detection.find(truth);
+///     assert!(places.len() == truth.len() && places.iter().all(|place| place.auc() == Some(1.0)));
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
-/// If the model cannot read the batch, or a decomposition does not converge.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, or a decomposition does not converge.
 pub fn detect(
     model: &Transformer,
     batch: &TokenBatch,

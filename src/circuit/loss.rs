@@ -6,7 +6,7 @@ use crate::linalg::{largest, sum_exp};
 use crate::model::{Keep, Transformer};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 
-/// What a row of logits says of the token that follows.
+/// What a row of logits says of the token that follows; [`predict`] makes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
     /// `−ln p(next token)` in nats.
@@ -18,6 +18,20 @@ pub struct Prediction {
 }
 
 /// Compares a row of logits `[V]` with the token that follows.
+///
+/// ```
+/// use attn_circuits::circuit::loss::predict;
+/// use ndarray::array;
+/// // One logit of γ among V: ln(1 + (V − 1) e^{−γ}) nats.
+/// let found = predict(array![0.0, 3.0, 0.0, 0.0].view(), 1);
+/// assert!((found.loss - (1.0 + 3.0 * (-3f64).exp()).ln()).abs() < 1e-6 && found.correct && found.logit == 3.0);
+/// // Equal logits lose ln V, and the first of them counts as the largest.
+/// let equal = [0, 1].map(|target| predict(array![2.0, 2.0].view(), target));
+/// assert!((equal[1].loss - 2f64.ln()).abs() < 1e-6 && equal[0].correct && !equal[1].correct);
+/// ```
+///
+/// # Panics
+/// If there is no logit for the token.
 pub fn predict(logits: ArrayView1<f32>, target: usize) -> Prediction {
     let logits = logits.as_standard_layout();
     let logits = logits.as_slice().expect("a standard layout is contiguous");
@@ -30,7 +44,8 @@ pub fn predict(logits: ArrayView1<f32>, target: usize) -> Prediction {
     }
 }
 
-/// Predictions of a batch; position `t` predicts token `t + 1`, so there is one position less than tokens.
+/// Predictions of a batch; position `t` predicts token `t + 1`, so there is one position less than tokens. [`predictions`] makes
+/// them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
     /// [`Prediction::loss`], `[b, n − 1]`.
@@ -56,6 +71,20 @@ impl Predictions {
 }
 
 /// Compares logits `[b, n, V]` with the tokens `[b, n]` that follow.
+///
+/// ```
+/// use attn_circuits::circuit::loss::{predict, predictions};
+/// use ndarray::{array, s};
+/// // One sequence of three tokens: two positions predict one.
+/// let logits = array![[[0.0, 2.0], [1.0, 0.0], [0.0, 0.0]]];
+/// let found = predictions(logits.view(), array![[0, 1, 1]].view());
+/// assert_eq!(found.loss.dim(), (1, 2));
+/// assert_eq!(found.loss[(0, 1)], predict(logits.slice(s![0, 1, ..]), 1).loss);
+/// assert_eq!((found.correct, found.logit), (array![[1.0, 0.0]], array![[2.0, 0.0]]));
+/// ```
+///
+/// # Panics
+/// If a position that predicts has no logits, or a token is not below `V`.
 pub fn predictions(logits: ArrayView3<f32>, tokens: ArrayView2<u32>) -> Predictions {
     let (b, n) = tokens.dim();
     let mut all = Predictions::zeros(b, n.saturating_sub(1));
@@ -68,7 +97,18 @@ pub fn predictions(logits: ArrayView3<f32>, tokens: ArrayView2<u32>) -> Predicti
     all
 }
 
-/// Mean loss (nats) and accuracy at each position that predicts, `[n − 1]` each.
+/// Mean loss (nats) and accuracy (a share, in [0, 1]) at each position that predicts, `[n − 1]` each.
+///
+/// ```
+/// use attn_circuits::circuit::loss::ByPosition;
+/// use attn_circuits::input::Repeats;
+/// use ndarray::array;
+/// // A start token, then two tokens twice. Four of these five positions predict one: the last does not.
+/// let found = ByPosition { loss: array![9.0, 1.0, 3.0, 5.0], accuracy: array![0.0, 0.0, 1.0, 1.0] };
+/// let means = found.by_repeat(Some(Repeats { start: 1, period: 2, count: 2 }));
+/// assert_eq!(means, [(None, 4.5, 0.5), (Some(1), 2.0, 0.5), (Some(2), 5.0, 1.0)]);
+/// assert_eq!(found.by_repeat(None), [(None, 4.5, 0.5)]);
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ByPosition {
     /// Mean over sequences of the loss.
@@ -92,8 +132,17 @@ impl ByPosition {
     }
 }
 
-/// The positions, below `positions`, that tables take means over: all of them (`None`), then those in each repeat. A group without
-/// any is left out.
+/// The positions, below `positions`, that tables take means over: all of them (`None`), then those in each repeat (from 1). A
+/// group without any is left out.
+///
+/// ```
+/// use attn_circuits::circuit::loss::repeat_groups;
+/// use attn_circuits::input::Repeats;
+/// // The start token at position 0 is in no repeat.
+/// let groups = repeat_groups(4, Some(Repeats { start: 1, period: 2, count: 2 }));
+/// assert_eq!(groups, [(None, vec![0, 1, 2, 3]), (Some(1), vec![1, 2]), (Some(2), vec![3])]);
+/// assert!(repeat_groups(0, None).is_empty());
+/// ```
 pub fn repeat_groups(positions: usize, repeats: Option<Repeats>) -> Vec<(Option<usize>, Vec<usize>)> {
     let mut groups: Vec<(Option<usize>, Vec<usize>)> = vec![(None, (0..positions).collect())];
     if let Some(repeats) = repeats {
@@ -105,10 +154,25 @@ pub fn repeat_groups(positions: usize, repeats: Option<Repeats>) -> Vec<(Option<
     groups
 }
 
-/// Loss and accuracy of a model on a batch.
+/// Loss and accuracy of a model on a batch, at each position that predicts.
+///
+/// ```
+/// use attn_circuits::circuit::loss::loss;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25, scale: 3 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let found = loss(&model, &tokens)?;
+/// assert_eq!(found.loss.len(), tokens.length() - 1);
+/// // In the second repeat every token is right, and loses ln(1 + (V − 1) e^{−γ}) at γ = 3.
+/// let (repeat, mean_loss, accuracy) = found.by_repeat(tokens.repeats())[2];
+/// assert_eq!((repeat, accuracy), (Some(2), 1.0));
+/// assert!((mean_loss - (1.0 + 12.0 * (-3f64).exp()).ln()).abs() < 1e-5);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
-/// If the model cannot read the batch.
+/// [`crate::Error::Invalid`] if the model cannot read the batch.
 pub fn loss(model: &Transformer, batch: &TokenBatch) -> Result<ByPosition> {
     let parts = model.map_chunks(batch, Keep { logits: true, ..Keep::NOTHING }, |chunk, cache| {
         let logits = cache.logits.expect("logits were asked for");

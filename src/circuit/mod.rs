@@ -1,4 +1,33 @@
 //! The mathematics on weights and caches; no tables.
+//!
+//! | module | what it answers |
+//! | --- | --- |
+//! | [`weights`] | the QK and OV circuits as low-rank products: norms, singular values, eigenvalues |
+//! | [`composition`], [`components`] | how much of what one head writes another one reads, and in which directions |
+//! | [`copying`] | whether a circuit maps tokens to themselves |
+//! | [`table`], [`skip_trigrams`], [`skip_trigram_rank`] | which tokens circuits raise, after which, and with how many heads |
+//! | [`head_scores`], [`virtual_heads`] | what attention patterns are like, of heads and of pairs of them |
+//! | [`loss`], [`paths`], [`token_swap`] | what a model predicts, through which paths, and what it does with another token |
+//! | [`sweep`], [`bootstrap`] | what interventions change, and how sure that is |
+//! | [`closed_forms`], [`detection`] | what theory says, and which measure finds what is known to be there |
+//!
+//! ```
+//! use attn_circuits::circuit::composition::composition;
+//! use attn_circuits::circuit::copying::copying_score;
+//! use attn_circuits::circuit::weights::{Circuit, Circuits};
+//! # use attn_circuits::prelude::*;
+//! # let mut notebook = Notebook::new("example")?;
+//! let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+//! // The later head reads, through its keys, what the earlier one writes, looks for its own token there, and copies.
+//! let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
+//! let composed = composition(&model)?.into_iter().find(|pair| pair.channel == Channel::K).and_then(|pair| pair.value);
+//! assert!(composed.is_some_and(|value| (value.alignment - 1.0).abs() < 1e-5));
+//! let circuits = Circuits::new(&model);
+//! for circuit in [Circuit::KComposition { from, to }, Circuit::FullOv(to)] {
+//!     assert!(copying_score(&circuits, circuit)?.is_some_and(|score| (score - 1.0).abs() < 1e-4));
+//! }
+//! # Ok::<(), attn_circuits::Error>(())
+//! ```
 
 pub mod bootstrap;
 pub mod closed_forms;

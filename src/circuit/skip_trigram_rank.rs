@@ -11,7 +11,7 @@ use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rayon::prelude::*;
 
-/// A wish: how much the logit of `out` should rise at `destination` if `source` stands before.
+/// A wish: how much the logit of `out` should rise at `destination` if `source` stands before; see [`wished`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wish {
     /// The token that stands somewhere before.
@@ -24,15 +24,33 @@ pub struct Wish {
     pub value: f64,
 }
 
-/// The most destinations of one source whose cost can be found exactly.
+/// The most destinations of one source whose cost should be asked for: [`wished`] finds it exactly, in `3ᵐ` steps for each of up
+/// to `m` heads for `m` destinations.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Wish, wished};
+/// let model = notebook.model("keep", "{ kind: wired, circuit: skip-trigram, vocab: 12, context: 8 }")?;
+/// // As many destinations as may be, each of which wants another token.
+/// let most = MOST_DESTINATIONS;
+/// let wishes: Vec<_> = (0..most).map(|i| Wish { source: 1, destination: i, out: i, value: 20.0 }).collect();
+/// let found = wished(&Circuits::new(&model), &[HeadId::new(0, 0)], &wishes)?;
+/// let nats = |heads: usize| found[0].reachable[heads].nats.map(|nats| nats * most as f64);
+/// // With a head for each nothing is lost. With one head less, two destinations share one: a coin toss each.
+/// assert!(nats(most).is_some_and(|lost| lost < 1e-5));
+/// assert!(nats(most - 1).is_some_and(|lost| (lost - 2.0 * 2f64.ln()).abs() < 1e-4));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub const MOST_DESTINATIONS: usize = 10;
 
-/// What so many heads can reach of a table `[destination, out]`.
+/// What so many heads can reach of a table `[destination, out]`, by the rank alone: a head's table for a source is of rank one.
+/// [`Together::reaches`] and [`wished`] find it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reach {
     /// The number of heads.
     pub heads: usize,
-    /// The singular value that the last of them accounts for; none for no head.
+    /// The singular value that the last of them accounts for, in units of logits; none for no head.
     pub singular_value: Option<f64>,
     /// The Frobenius norm of what the best table of this rank leaves, over that of the whole (Eckart and Young); none if there is
     /// nothing to reach.
@@ -64,6 +82,23 @@ fn reaches(mut spectrum: Vec<f64>, heads: usize, noise: f64) -> Vec<Reach> {
 }
 
 /// What a set of heads does together for each source: their tables `[destination, out]`, each of rank one, added up.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::skip_trigram_rank::Together;
+/// for heads in [1, 2] {
+///     // `keep … in → mind` and `keep … at → bay`, in one head or in two.
+///     let yaml = format!("{{ kind: wired, circuit: skip-trigram-bug, n: {heads}, vocab: 6, context: 8 }}");
+///     let model = notebook.model("bug", &yaml)?;
+///     let all: Vec<_> = model.config().heads().collect();
+///     let of_keep = Together::new(&Circuits::new(&model), &all, Some(&[1]))?.reaches()?.remove(0);
+///     // Nothing is reached without a head, everything with as many as there are, and not before.
+///     assert_eq!((of_keep[0].residual, of_keep[heads].residual), (Some(1.0), Some(0.0)));
+///     assert!(of_keep[heads - 1].residual.is_some_and(|residual| residual > 0.5));
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub struct Together {
     heads: Vec<HeadTables>,
     d_vocab: usize,
@@ -106,6 +141,21 @@ impl Together {
     }
 
     /// For each source: how many of the heads its table needs, whatever they want.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::skip_trigram_rank::Together;
+    /// let model = notebook.model("bug", "{ kind: wired, circuit: skip-trigram-bug, vocab: 6, context: 8 }")?;
+    /// let sources = Some(&[1, 4][..]);
+    /// let found = Together::new(&Circuits::new(&model), &[HeadId::new(0, 0)], sources)?.reaches()?;
+    /// // `in` and `at` attend to `keep` (1), which raises two of the six tokens by 10: a row of length 10 √(2 − 4/6).
+    /// let length = 2f64.sqrt() * 10.0 * (2.0 - 4.0 / 6.0f64).sqrt();
+    /// assert!(found[0][1].singular_value.is_some_and(|value| (value - length).abs() < 1e-2));
+    /// // `mind` (4) raises nothing, so there is nothing to reach.
+    /// assert!(found[1].iter().all(|reach| reach.residual.is_none()));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] if a decomposition does not converge.
@@ -209,7 +259,7 @@ fn costs(wanted: &Array2<f64>) -> Vec<f64> {
     all.into_iter().map(|cost| cost.max(0.0) / count as f64).collect()
 }
 
-/// What is known of one source's wishes.
+/// What is known of one source's wishes: what [`wished`] finds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wished {
     /// The source.
@@ -220,13 +270,36 @@ pub struct Wished {
     pub reached: Reach,
 }
 
-/// How near heads can come to what is wished of them, source by source, and how near `heads` do.
+/// How near heads can come to what is wished of them, source by source (ascending), and how near `heads` do.
+///
+/// For each destination that is named a row of logits is wished, 0 for every out that is not named, and that is the distribution
+/// which is its softmax; the cost is the mean over the destinations of `KL(wished ‖ said)` in nats. The least cost with so many
+/// heads is that over all ways to divide the destinations among the heads, each of which says the same to all of its own; a
+/// destination may also be served by none, and hears that all outs are alike. It takes `3ᵐ` steps for each of up to `m` heads,
+/// where a source has `m` destinations: at most [`MOST_DESTINATIONS`] is what can be waited for.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::skip_trigram_rank::{Wish, wished};
+/// // `keep … in → mind` and `keep … at → bay` are wished, and wired into one head.
+/// let model = notebook.model("bug", "{ kind: wired, circuit: skip-trigram-bug, vocab: 6, context: 8 }")?;
+/// let wishes = [(2, 4), (3, 5)].map(|(destination, out)| Wish { source: 1, destination, out, value: 10.0 });
+/// let found = wished(&Circuits::new(&model), &[HeadId::new(0, 0)], &wishes)?.remove(0);
+/// // Two heads could do it. One cannot tell `in` from `at`: it costs a coin toss, and so it does in the model.
+/// let least: Vec<_> = found.reachable.iter().filter_map(|reach| reach.nats).collect();
+/// assert!((least[1] - 2f64.ln()).abs() < 0.01 && least[2] < 1e-4);
+/// assert!(found.reached.nats.is_some_and(|nats| (nats - 2f64.ln()).abs() < 0.01));
+/// // Singular values of the wishes: 10 and 10 √(1 − 2/6), of which the second is out of reach.
+/// assert!(found.reachable[1].residual.is_some_and(|residual| (residual - 0.4f64.sqrt()).abs() < 1e-6));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::Invalid`] if a decomposition does not converge.
 ///
 /// # Panics
-/// If the model has no such head or token, or a source has more than [`MOST_DESTINATIONS`] destinations.
+/// If the model has no such head or token, or a source has so many destinations that their subsets cannot be counted.
 pub fn wished(circuits: &Circuits, heads: &[HeadId], wishes: &[Wish]) -> Result<Vec<Wished>> {
     let d_vocab = circuits.model().config().d_vocab;
     let targets = targets(wishes, d_vocab);

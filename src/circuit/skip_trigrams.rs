@@ -11,7 +11,7 @@ use crate::model::HeadId;
 use ndarray::ArrayView1;
 use rayon::prelude::*;
 
-/// A skip-trigram of a head.
+/// A skip-trigram of a head: what [`skip_trigrams`] finds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SkipTrigram {
     /// The token that stands somewhere before.
@@ -22,11 +22,27 @@ pub struct SkipTrigram {
     pub out: usize,
     /// Attention of the destination to the source, if every token of the vocabulary stood once before it.
     pub attention: f64,
-    /// The source's full OV entry for `out`, minus the mean over all outs.
+    /// The source's full OV entry for `out`, minus the mean over all outs: a difference of logits.
     pub effect: f64,
 }
 
 /// The tokens among which skip-trigrams are looked for, ascending; all without a list.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::skip_trigrams::{Among, skip_trigrams};
+/// // `keep … in → mind` and `keep … at → bay` in one head: 2 `in`, 3 `at`, 4 `mind`, 5 `bay`.
+/// let model = notebook.model("bug", "{ kind: wired, circuit: skip-trigram-bug, vocab: 6, context: 8 }")?;
+/// let circuits = Circuits::new(&model);
+/// let found = |among| skip_trigrams(&circuits, HeadId::new(0, 0), among, 4);
+/// let ends: Vec<_> = found(Among::default())?.iter().map(|t| (t.destination, t.out)).collect();
+/// // The crossed pairs are raised too.
+/// assert_eq!(ends, [(2, 4), (2, 5), (3, 4), (3, 5)]);
+/// let of_in = Among { destinations: Some(&[2]), outs: Some(&[4, 5]), sources: Some(&[1]) };
+/// assert_eq!(found(of_in)?.len(), 2);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Among<'a> {
     /// Tokens that stand before.
@@ -154,6 +170,21 @@ fn threshold(tables: &HeadTables, top: usize) -> Threshold {
 ///
 /// Attention is the softmax of the full QK circuit (in units of scores) over all tokens of the vocabulary as sources. Found from
 /// blocks of rows: nothing of the size of the vocabulary squared is kept.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::skip_trigrams::{Among, skip_trigrams};
+/// let model = notebook.model("keep", "{ kind: wired, circuit: skip-trigram, vocab: 5, context: 8 }")?;
+/// let found = skip_trigrams(&Circuits::new(&model), HeadId::new(0, 0), Among::default(), 1)?;
+/// // `keep … in → mind`: 1 `keep`, 2 `in`, 3 `mind`.
+/// assert_eq!((found[0].source, found[0].destination, found[0].out), (1, 2, 3));
+/// // From `in`, `keep` scores 20, the start token 10, the three others 0.
+/// assert!((found[0].attention - 1.0 / (1.0 + (-10f64).exp() + 3.0 * (-20f64).exp())).abs() < 1e-5);
+/// // One of five tokens is raised by 10.
+/// assert!((found[0].effect - 10.0 * (1.0 - 1.0 / 5.0)).abs() < 1e-4);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// None that a model's own heads can cause.

@@ -49,6 +49,21 @@ pub struct Sweep<'a> {
 }
 
 /// Means over groups of positions, one for each sequence: `[B, groups]` each.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::sweep::Sweep;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let clean = Sweep::new(&model, &tokens).run(&[], &[(0..6).collect(), (7..12).collect()])?.clean;
+/// // A row for each sequence, a column for each group: the first repeat, and what the second one predicts.
+/// assert_eq!((clean.loss.dim(), clean.accuracy.dim(), clean.logit.dim()), ((4, 2), (4, 2), (4, 2)));
+/// // Tokens of a period are distinct: to say what was there before is worse than nothing, until it comes again.
+/// assert!(clean.mean_loss(0) > 13f64.ln() && clean.mean_loss(1) < 0.01);
+/// assert!((clean.mean_loss(1) - clean.loss.column(1).sum() / 4.0).abs() < 1e-12);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Loss in nats.
@@ -59,7 +74,7 @@ pub struct Outcome {
     pub logit: Array2<f64>,
 }
 
-/// What comes out of a sweep.
+/// What comes out of a sweep, by [`Sweep::run`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcomes {
     /// Of the run as it is.
@@ -68,7 +83,7 @@ pub struct Outcomes {
     pub intervened: Vec<Outcome>,
 }
 
-/// A mean over sequences under an intervention.
+/// A mean over sequences under an intervention; a number of an [`Effect`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mean {
     /// The mean.
@@ -77,12 +92,12 @@ pub struct Mean {
     pub change: f64,
 }
 
-/// What an intervention does at one group of positions.
+/// What an intervention does at one group of positions, by [`Outcomes::effect`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect {
     /// Loss in nats.
     pub loss: Mean,
-    /// Interval of the change of the loss, where there is one.
+    /// Interval of the change of the loss in nats; `None` where the bootstrap has none.
     pub interval: Option<(f64, f64)>,
     /// Share of right predictions.
     pub accuracy: Mean,
@@ -93,8 +108,29 @@ pub struct Effect {
 impl Outcomes {
     /// What an intervention does at a group of positions, both by their places in the lists that were asked for.
     ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::bootstrap::Bootstrap;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// use attn_circuits::stream::Stream;
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+    /// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// let ablation = Intervention::of_heads(&[HeadId::new(1, 0)], Replacement::Zero);
+    /// let found = Sweep::new(&model, &tokens).run(&[ablation], &[(7..12).collect()])?;
+    /// let effect = found.effect(0, 0, &Bootstrap::new(4, Bootstrap::DRAWS, Bootstrap::LEVEL, &Stream::new(1)));
+    /// // The induction head gives the right one of 13 tokens a logit of 10. Without it all are alike: the first counts as said.
+    /// let change = 13f64.ln() - (1.0 + 12.0 * (-10f64).exp()).ln();
+    /// assert!((effect.loss.value - 13f64.ln()).abs() < 1e-4 && (effect.loss.change - change).abs() < 1e-4);
+    /// assert_eq!((effect.accuracy.value, effect.accuracy.change), (0.0, -1.0));
+    /// assert!(effect.logit.value.abs() < 1e-4 && (effect.logit.change + 10.0).abs() < 1e-4);
+    /// // It is the same in all sequences.
+    /// assert!(effect.interval.is_some_and(|(low, high)| high - low < 1e-6 && (low - change).abs() < 1e-4));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Panics
-    /// If there is no such intervention or group.
+    /// If there is no such intervention or group, or the bootstrap is for another number of sequences.
     pub fn effect(&self, intervention: usize, group: usize, bootstrap: &Bootstrap) -> Effect {
         let (clean, changed) = (&self.clean, &self.intervened[intervention]);
         let mean = |of: fn(&Outcome) -> &Array2<f64>| {
@@ -152,31 +188,104 @@ impl<'a> Sweep<'a> {
         Self { model, batch, targets: batch, reference: batch, other: None, stream: Stream::new(0) }
     }
 
-    /// Predictions are held against these tokens instead: a corrupted batch against the clean one.
+    /// Predictions are held against these tokens `[B, n]` instead: a corrupted batch against the clean one.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 8, context: 7 }")?;
+    /// let clean = TokenBatch::new(array![[0, 5, 2, 7, 5, 2, 7]], None)?;
+    /// let corrupted = TokenBatch::new(array![[0, 5, 7, 2, 5, 7, 2]], None)?;
+    /// let accuracy = |sweep: Sweep| Ok::<_, Error>(sweep.run(&[], &[vec![4, 5]])?.clean.accuracy[(0, 0)]);
+    /// // Each batch says how it goes on itself, and not how the other does.
+    /// assert_eq!(accuracy(Sweep::new(&model, &corrupted))?, 1.0);
+    /// assert_eq!(accuracy(Sweep::new(&model, &corrupted).targets(&clean))?, 0.0);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     #[must_use]
     pub fn targets(self, targets: &'a TokenBatch) -> Self {
         Self { targets, ..self }
     }
 
-    /// Means and resampled values are those of these sequences instead.
+    /// Means and resampled values are those of these sequences instead: any number of them, of the same length.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 16, vocab: 10, context: 13 }")?;
+    /// let batch = TokenBatch::new(array![[3, 1, 4, 1, 5]], None)?;
+    /// let one = TokenBatch::new(array![[2, 7, 1, 8, 2]], None)?;
+    /// let put = |by| [Intervention::of_heads(&[HeadId::new(0, 1)], by)];
+    /// // The mean over one sequence, position by position, is that sequence.
+    /// let mean = Sweep::new(&model, &batch).reference(&one).run(&put(Replacement::MeanPerPosition), &[vec![0, 1, 2, 3]])?;
+    /// let other = Sweep::new(&model, &batch).other(&one).run(&put(Replacement::Other), &[vec![0, 1, 2, 3]])?;
+    /// assert!((mean.intervened[0].mean_loss(0) - other.intervened[0].mean_loss(0)).abs() < 1e-5);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     #[must_use]
     pub fn reference(self, reference: &'a TokenBatch) -> Self {
         Self { reference, ..self }
     }
 
     /// The other batch, whose values [`crate::model::intervention::Replacement::Other`] puts in, sequence by sequence.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 8, context: 7 }")?;
+    /// let clean = TokenBatch::new(array![[0, 5, 2, 7, 5, 2, 7]], None)?;
+    /// let corrupted = TokenBatch::new(array![[0, 5, 7, 2, 5, 7, 2]], None)?;
+    /// // Activation patching: the induction head's output is put back as it is in the clean run, and the right answers with it.
+    /// let patch = Intervention::of_heads(&[HeadId::new(1, 0)], Replacement::Other);
+    /// let found = Sweep::new(&model, &corrupted).targets(&clean).other(&clean).run(&[patch.clone()], &[vec![4, 5]])?;
+    /// assert_eq!((found.clean.accuracy[(0, 0)], found.intervened[0].accuracy[(0, 0)]), (0.0, 1.0));
+    /// // Without an other batch there is nothing to put in.
+    /// assert!(Sweep::new(&model, &corrupted).run(&[patch], &[vec![4, 5]]).is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     #[must_use]
     pub fn other(self, other: &'a TokenBatch) -> Self {
         Self { other: Some(other), ..self }
     }
 
     /// Where the permutation of [`crate::model::intervention::Replacement::Resample`] is drawn from.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// use attn_circuits::stream::Stream;
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 8, context: 7 }")?;
+    /// let batch = TokenBatch::new(array![[0, 5, 2, 5, 2], [0, 3, 1, 3, 1]], None)?;
+    /// let swapped = TokenBatch::new(array![[0, 3, 1, 3, 1], [0, 5, 2, 5, 2]], None)?;
+    /// let put = |by| [Intervention::of_heads(&[HeadId::new(1, 0)], by)];
+    /// // No sequence takes the values of itself: of two, each takes those of the other, whatever is drawn.
+    /// let drawn = Sweep::new(&model, &batch).stream(Stream::new(7)).run(&put(Replacement::Resample), &[vec![3]])?;
+    /// let other = Sweep::new(&model, &batch).other(&swapped).run(&put(Replacement::Other), &[vec![3]])?;
+    /// assert!((drawn.intervened[0].mean_loss(0) - other.intervened[0].mean_loss(0)).abs() < 1e-5);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     #[must_use]
     pub fn stream(self, stream: Stream) -> Self {
         Self { stream, ..self }
     }
 
-    /// Whether there is another sequence to take values from.
+    /// Whether there is another sequence to take values from: a second one of the batch, or a reference that is another batch.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 8, context: 7 }")?;
+    /// let clean = TokenBatch::new(array![[0, 5, 2, 7, 5, 2, 7]], None)?;
+    /// let corrupted = TokenBatch::new(array![[0, 5, 7, 2, 5, 7, 2]], None)?;
+    /// assert!(!Sweep::new(&model, &clean).can_resample());
+    /// assert!(Sweep::new(&model, &clean).reference(&corrupted).can_resample());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn can_resample(&self) -> bool {
         self.reference.sequences() > usize::from(self.resamples_itself())
     }
@@ -234,9 +343,25 @@ impl<'a> Sweep<'a> {
     /// Sequences are taken in chunks of a fixed size, as many at once as there are threads; runs under interventions are spread over
     /// all threads. Memory is that of the clean (and other) caches of these chunks, and of one run for each thread.
     ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+    /// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // Each head by itself, then both. Without the second one only the bigram term is left in the logits, and it is zero here.
+    /// let heads = [HeadId::new(0, 0), HeadId::new(1, 0)];
+    /// let sets = [&heads[..1], &heads[1..], &heads[..]].map(|set| Intervention::of_heads(set, Replacement::Zero));
+    /// let found = Sweep::new(&model, &tokens).run(&sets, &[(7..12).collect()])?;
+    /// assert!(found.intervened[1..].iter().all(|outcome| (outcome.mean_loss(0) - 13f64.ln()).abs() < 1e-5));
+    /// // The last of 13 tokens predicts nothing.
+    /// assert!(Sweep::new(&model, &tokens).run(&sets, &[vec![12]]).is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
-    /// What [`Intervention::check`] finds; batches that do not fit each other or the model; nothing to resample from; a group that is
-    /// empty or has a position that predicts nothing.
+    /// [`Error::Invalid`]: what [`Intervention::check`] finds; batches that do not fit each other or the model; no other batch to
+    /// take values from, or no other sequence to resample from; a group that is empty or has a position that predicts nothing.
     pub fn run(&self, interventions: &[Intervention], groups: &[Vec<usize>]) -> Result<Outcomes> {
         let needs = self.check(interventions)?;
         let length = self.batch.length();

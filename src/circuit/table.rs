@@ -7,7 +7,8 @@ use crate::model::Transformer;
 use ndarray::{ArrayView1, ArrayView2};
 use rayon::prelude::*;
 
-/// Rows of a table that are multiplied out together.
+/// Rows of a table that are multiplied out together: so many rows of `V` numbers are in memory for each thread. [`map_rows`]
+/// shows it.
 pub const BLOCK: usize = 64;
 
 /// Entries closer than this, relative to the largest of those that are compared, are equal: weights are single precision.
@@ -43,13 +44,42 @@ pub fn largest(values: &[f64], top: usize, tie: f64) -> Vec<usize> {
 }
 
 /// The difference at which two entries count as equal: what rounding of the weights does to a row whose largest magnitude is
-/// `largest`, where the factors of the circuit are so large that entries cancel down to `noise`.
+/// `largest`, where the factors of the circuit are so large that entries cancel down to `noise`. It is `1e-5 · largest + noise`.
+///
+/// ```
+/// use attn_circuits::circuit::table::{largest, tie};
+/// // The second and the third differ by less than single precision can tell: the first of them is taken.
+/// let row = [8.0, 2.0, 2.00001, -1.0];
+/// assert_eq!(largest(&row, 2, tie(8.0, 0.0)), [0, 1]);
+/// assert_eq!(largest(&row, 2, 0.0), [0, 2]);
+/// // Of a row that ought to be zero nothing is larger than the rest.
+/// assert_eq!(largest(&[0.0, 1e-9, 3e-9], 1, tie(3e-9, 1e-8)), [0]);
+/// ```
 pub fn tie(largest: f64, noise: f64) -> f64 {
     TIE * largest + noise
 }
 
 /// The size of what is left by rounding where the entries of a circuit cancel to zero: single precision's relative error on the
-/// product of the norms of all factors.
+/// product of the norms of all factors, of `W_E` and `W_U` those of the longest row and column.
+///
+/// ```
+/// use attn_circuits::circuit::table::noise;
+/// use attn_circuits::circuit::weights::{Circuit, Circuits};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// // W_U reads nothing of what the previous-token head writes: in a rotated model only rounding is left of that.
+/// let model = notebook.model("turned", "{ kind: wired, circuit: induction, vocab: 13, context: 25, rotate: true }")?;
+/// let circuits = Circuits::new(&model);
+/// let largest = |circuit| -> Result<f64> {
+///     Ok(circuits.low_rank(circuit)?.dense().iter().fold(0.0, |most: f64, value| most.max(value.abs())))
+/// };
+/// let [previous, induction] = [0, 1].map(|layer| Circuit::FullOv(HeadId::new(layer, 0)));
+/// assert!(largest(previous)? < noise(&circuits, previous) && largest(induction)? > noise(&circuits, induction));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
+/// # Panics
+/// If the circuit is of a head that the model does not have.
 pub fn noise(circuits: &Circuits, circuit: Circuit) -> f64 {
     let model = circuits.model();
     let norm = |w: ArrayView2<f32>| w.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -69,6 +99,20 @@ pub fn noise(circuits: &Circuits, circuit: Circuit) -> f64 {
 }
 
 /// Calls `read` with the index and the values of every row of the product, in parallel; the results come in the order of the rows.
+/// [`BLOCK`] rows are multiplied out at once.
+///
+/// ```
+/// use attn_circuits::circuit::table::{BLOCK, map_rows};
+/// use attn_circuits::linalg::LowRank;
+/// use ndarray::{Array2, array};
+/// // A multiplication table of 1, 2 and 3, several blocks long.
+/// let rows = 3 * BLOCK + 5;
+/// let numbers = Array2::from_shape_fn((rows, 1), |(row, _)| row as f64);
+/// let table = LowRank::new(numbers, array![[1.0, 2.0, 3.0]])?;
+/// let sums = map_rows(&table, |row, values| (row, values.sum()));
+/// assert!(sums.iter().enumerate().all(|(row, &found)| found == (row, 6.0 * row as f64)) && sums.len() == rows);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub fn map_rows<T: Send>(product: &LowRank, read: impl Fn(usize, ArrayView1<f64>) -> T + Sync) -> Vec<T> {
     let rows = product.dim().0;
     let starts: Vec<usize> = (0..rows).step_by(BLOCK).collect();
@@ -79,7 +123,7 @@ pub fn map_rows<T: Send>(product: &LowRank, read: impl Fn(usize, ArrayView1<f64>
     starts.par_iter().flat_map_iter(of_block).collect()
 }
 
-/// An entry of a table.
+/// An entry of a table; [`entries`] and [`bigrams`] make them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Entry {
     /// The token of the row.
@@ -90,23 +134,56 @@ pub struct Entry {
     pub value: f64,
 }
 
-/// Which entries of a circuit's table are wanted.
+/// Which entries of a circuit's table are wanted: all by default. A mean that is taken off ([`Wanted::centered`]) is that of the
+/// whole row, whatever the columns.
+///
+/// ```
+/// use attn_circuits::circuit::table::{Wanted, entries};
+/// use attn_circuits::circuit::weights::{Circuit, Circuits};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("random", "{ kind: random, layers: 1, heads: 1, d_model: 8, vocab: 10, context: 12 }")?;
+/// let (circuits, circuit) = (Circuits::new(&model), Circuit::FullOv(HeadId::new(0, 0)));
+/// let rows = entries(&circuits, circuit, Wanted { rows: Some(&[2, 7]), centered: true, ..Wanted::default() })?;
+/// let sum = |of: usize| rows.iter().filter(|entry| entry.row == of).map(|entry| entry.value).sum::<f64>();
+/// assert!(rows.len() == 20 && sum(2).abs() < 1e-12 && sum(7).abs() < 1e-12);
+/// // Two columns of ten, and the larger entry of each row.
+/// let few = entries(&circuits, circuit, Wanted { columns: Some(&[0, 4]), top: Some(1), ..Wanted::default() })?;
+/// assert!(few.len() == 10 && few.iter().all(|entry| [0, 4].contains(&entry.column)));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     /// The tokens of the rows, ascending; all without a list.
     pub rows: Option<&'a [usize]>,
     /// The tokens of the columns, ascending; all without a list.
     pub columns: Option<&'a [usize]>,
-    /// So many of each row, the largest; all without a number.
+    /// So many of each row, the largest among the columns that are wanted; all without a number. Ties go to the first, by [`tie`]
+    /// and [`noise`].
     pub top: Option<usize>,
     /// Each row minus its mean over all columns.
     pub centered: bool,
 }
 
-/// The entries of a circuit over tokens, by row, then column.
+/// The entries of a circuit over tokens, by row, then column. (Of a circuit between vectors of the stream rows and columns are
+/// coordinates.)
+///
+/// ```
+/// use attn_circuits::circuit::table::{Wanted, entries};
+/// use attn_circuits::circuit::weights::{Circuit, Circuits};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 5, context: 9, scale: 3 }")?;
+/// // The induction head raises the token that it attends to, by γ = 3.
+/// let circuit = Circuit::FullOv(HeadId::new(1, 0));
+/// let found = entries(&Circuits::new(&model), circuit, Wanted { top: Some(1), ..Wanted::default() })?;
+/// assert_eq!(found.len(), 5);
+/// assert!(found.iter().all(|entry| entry.row == entry.column && (entry.value - 3.0).abs() < 1e-6));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
-/// Those of [`Circuits::low_rank`].
+/// Those of [`Circuits::low_rank`]: none that a model's own heads can cause.
 ///
 /// # Panics
 /// If a token is out of range, or the circuit is of a head that the model does not have.
@@ -131,6 +208,25 @@ pub fn entries(circuits: &Circuits, circuit: Circuit, wanted: Wanted) -> Result<
 
 /// The `top` largest entries of each row of `W_E W_U + b_U`, minus the row's mean, with the probability that the row's softmax gives
 /// them: by token, then next token. `chosen`: the tokens, ascending; all without a list.
+///
+/// Of a model without layers, `W_E W_U` is all there is (Elhage et al. 2021, "Zero-layer transformers").
+///
+/// ```
+/// use attn_circuits::chain::ChainKind;
+/// use attn_circuits::circuit::table::bigrams;
+/// # use attn_circuits::prelude::*;
+/// # use attn_circuits::stream::Stream;
+/// # let mut notebook = Notebook::new("example")?;
+/// // A model that is a bigram chain: the probabilities are the chain's. Both are drawn from seed 0.
+/// let model = notebook.model("bigram", "{ kind: bigram, chain: { sharpness: 2 }, vocab: 6, context: 8 }")?;
+/// let chain = ChainKind { sharpness: 2.0, ..ChainKind::default() }.draw(6, &Stream::new(0))?;
+/// let found = bigrams(&model, Some(&[1, 4]), 6)?;
+/// assert_eq!(found.len(), 12);
+/// for (entry, probability) in found {
+///     assert!((probability - chain.log_probabilities()[(entry.row, entry.column)].exp()).abs() < 1e-5);
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// None that a model's own weights can cause.

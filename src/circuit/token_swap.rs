@@ -15,6 +15,24 @@ use std::ops::Range;
 
 /// What became of a head when the tokens that it attends to were exchanged, in the mean over destinations and earlier positions, each
 /// weighed by the attention that the destination paid to it before.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::token_swap::token_swap;
+/// use attn_circuits::stream::Stream;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let swap = token_swap(&model, &tokens, &[0], 0, &Stream::new(3))?[1].expect("the induction head attends");
+/// let near = |found: f64, expected: f64| (found - expected).abs() < 1e-3;
+/// // All attention is on the earlier position of the token that comes next, and stays there whatever else is put there.
+/// assert!(near(swap.mass, 1.0) && near(swap.attention, 1.0) && near(swap.attention_swapped, 1.0) && near(swap.row_change, 0.0));
+/// // What is moved is another token, which now gets the logit of 10.
+/// assert!(swap.output_change.is_some_and(|change| near(change, 1.0)) && near(swap.follows, 1.0));
+/// assert!(near(swap.old_before, 10.0) && near(swap.old_after, 0.0));
+/// assert!(near(swap.new_before, 0.0) && near(swap.new_after, 10.0));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Swap {
     /// Attention to all earlier positions that are looked at, mean over the destinations: what the other numbers speak of.
@@ -38,7 +56,8 @@ pub struct Swap {
     pub new_after: f64,
     /// Whether the output follows the token: `2 Σ ab / Σ (a² + b² + 2ε²)` with `b` the preference for the old token before
     /// (`old_before − new_before`), `a` that for the new one after (`new_after − old_after`), `ε` a thousandth. 1: as it had favoured
-    /// the old token, it favours the new one (or suppresses it, if it suppressed the old one); 0: it does neither; −1: it goes on favouring the old one.
+    /// the old token, it favours the new one (or suppresses it, if it suppressed the old one); 0: it does neither; −1: it goes on
+    /// favouring the old one.
     pub follows: f64,
 }
 
@@ -120,8 +139,25 @@ fn exchange(tokens: ArrayView1<u32>, position: usize, d_vocab: usize, stream: &S
 ///
 /// Cost: a forward pass for each position of each sequence.
 ///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::token_swap::token_swap;
+/// use attn_circuits::stream::Stream;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let induction = |before| Ok::<_, Error>(token_swap(&model, &tokens, &[0, 1], before, &Stream::new(3))?[1]);
+/// // Its keys hold the token before: another one in place of that, and the head attends to all of 8 to 13 positions alike.
+/// let lost = induction(1)?.expect("it attends to an earlier position");
+/// assert!((lost.attention - 1.0).abs() < 1e-3);
+/// assert!(lost.attention_swapped < 1.0 / 8.0 + 1e-3 && lost.row_change > 7.0 / 8.0 - 1e-3);
+/// // Of 13 positions none is 13 before another.
+/// assert_eq!(induction(13)?, None);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
-/// If the model cannot read the batch.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds.
 ///
 /// # Panics
 /// If the batch has no such sequence.

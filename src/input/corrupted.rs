@@ -91,9 +91,9 @@ impl InputKind for Corrupted {
 /// The result has the shape of the original and is the same for the same stream. It keeps the [`Repeats`] of the original only
 /// where there is a single one: in all other cases they no longer hold.
 ///
-/// A start token is not drawn where anything else is left, and stays where it is unless `position` names its place. It is what stands before the first
-/// period ([`Repeats::start`]) where the original is known to repeat, else the first token if it is the same in all sequences (as
-/// that of a single one is).
+/// A start token is not drawn where anything else is left, and stays where it is unless `position` names its place. It is what
+/// stands before the first period ([`Repeats::start`]) where the original is known to repeat, else the first token if it is the
+/// same in all sequences (as that of a single one is).
 ///
 /// ```
 /// use attn_circuits::input::{Recipe, Repeats, TokenBatch};
@@ -123,14 +123,29 @@ pub enum Recipe {
     SwappedRepeats,
     /// One token of each sequence is replaced by one that occurs nowhere in the sequence; where all occur, by another one.
     ChangedPosition {
-        /// Where, from 0; if not given, a random position of each sequence: in the first repeat, or anywhere behind the start token
-        /// where the batch is not known to repeat.
+        /// Where, from 0; if not given, a random position of each sequence: in the first repeat, or anywhere behind the start
+        /// token where the batch is not known to repeat.
         position: Option<usize>,
     },
 }
 
 impl Recipe {
     /// The shape of what the recipe makes of an input of this shape.
+    ///
+    /// ```
+    /// use attn_circuits::Error;
+    /// use attn_circuits::input::{InputShape, Recipe, Repeats};
+    ///
+    /// let repeats = Some(Repeats { start: 1, period: 2, count: 2 });
+    /// let original = InputShape { sequences: 2, length: 5, repeats, min_vocab: 8, max_vocab: None };
+    /// // The repeats no longer hold.
+    /// assert_eq!(Recipe::OtherTokens.shape(&original)?, InputShape { repeats: None, ..original });
+    /// let single = InputShape { sequences: 1, ..original };
+    /// assert!(matches!(Recipe::SwappedRepeats.shape(&single), Err(Error::Parameter { path, .. }) if path == "recipe"));
+    /// let beyond = Recipe::ChangedPosition { position: Some(5) };
+    /// assert!(matches!(beyond.shape(&original), Err(Error::Parameter { path, .. }) if path == "position"));
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Parameter`] if it cannot be done: `swapped_repeats` without two repeats and two sequences, a position beyond the
@@ -168,7 +183,26 @@ impl Recipe {
         Ok(InputShape { repeats, min_vocab: original.min_vocab.max(least), ..*original })
     }
 
-    /// The corrupted batch, with tokens below `d_vocab`. Its draws are those called `corrupted` below the stream.
+    /// The corrupted batch, `[B, n]` as the original, with tokens below `d_vocab`. Its draws are those called `corrupted` below
+    /// the stream.
+    ///
+    /// ```
+    /// use attn_circuits::input::{Recipe, Repeats, TokenBatch};
+    /// use attn_circuits::stream::Stream;
+    /// use ndarray::array;
+    ///
+    /// let repeats = Repeats { start: 1, period: 2, count: 2 };
+    /// let clean = TokenBatch::new(array![[0, 5, 3, 5, 3], [0, 7, 1, 7, 1]], Some(repeats))?;
+    /// let (anywhere, stream) = (Recipe::ChangedPosition { position: None }, Stream::new(2021));
+    /// let changed = anywhere.apply(&clean, 9, &stream)?;
+    /// assert_eq!(changed, anywhere.apply(&clean, 9, &stream)?);
+    /// for (before, after) in clean.tokens().rows().into_iter().zip(changed.tokens().rows()) {
+    ///     let differing: Vec<_> = (0..5).filter(|&position| before[position] != after[position]).collect();
+    ///     assert!(differing == [1] || differing == [2]); // in the first repeat
+    /// }
+    /// assert!(anywhere.apply(&clean, 7, &stream).is_err()); // token 7 needs a vocabulary of 8
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`Recipe::shape`]; [`Error::Invalid`] if the vocabulary does not hold the original, or nothing beside it.
@@ -210,8 +244,8 @@ fn redraw(mut row: ArrayViewMut1<u32>, start: usize, d_vocab: usize, rng: &mut i
     row.iter_mut().skip(start).for_each(|token| *token = draw_without(&kept, d_vocab, rng));
 }
 
-/// Puts a token into a position that occurs nowhere in the sequence, or if all occur, another that does not stand in the first `start`
-/// positions; if these are all there are, one of them.
+/// Puts a token into a position that occurs nowhere in the sequence, or if all occur, another that does not stand in the first
+/// `start` positions; if these are all there are, one of them.
 fn change(mut row: ArrayViewMut1<u32>, start: usize, position: usize, d_vocab: usize, rng: &mut impl Rng) {
     let present = [row[position]];
     let kept: Array1<u32> = row.iter().take(start).copied().chain(present).collect();

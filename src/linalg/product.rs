@@ -1,8 +1,9 @@
 //! Products of matrices: faer behind ndarray views.
 //!
-//! On one thread each, since what is worth several threads (sequences, heads, interventions) is spread over them above; so a product is the
-//! same to the last digit whatever the number of threads. Of thin matrices, of which these models are made, faer's products are
-//! one and a half to six times as fast as ndarray's own on a processor with 512-bit vectors (`cargo bench --profile dev --bench products`).
+//! On one thread each, since what is worth several threads (sequences, heads, interventions) is spread over them above; so a
+//! product is the same to the last digit whatever the number of threads. Of thin matrices, of which these models are made, faer's
+//! products are one and a half to six times as fast as ndarray's own on a processor with 512-bit vectors
+//! (`cargo bench --profile dev --bench products`).
 
 use faer::linalg::matmul::matmul;
 use faer::traits::ComplexField;
@@ -37,7 +38,16 @@ pub fn product<T: ComplexField + LinalgScalar>(a: ArrayView2<T>, b: ArrayView2<T
     c
 }
 
-/// Adds `A B` to `C`.
+/// Adds `A B` to `C`; `a` `[m, k]`, `b` `[k, n]`, `c` `[m, n]`, in any layout.
+///
+/// ```
+/// use attn_circuits::linalg::add_product;
+/// use ndarray::array;
+/// // A head adds what it writes, z W_O, to the stream.
+/// let (z, w_o, mut stream) = (array![[1.0, 2.0]], array![[1.0, 0.0], [0.0, 1.0]], array![[10.0, 20.0]]);
+/// add_product(z.view(), w_o.view(), stream.view_mut());
+/// assert_eq!(stream, array![[11.0, 22.0]]);
+/// ```
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -45,7 +55,17 @@ pub fn add_product<T: ComplexField + LinalgScalar>(a: ArrayView2<T>, b: ArrayVie
     matmul(view_mut(c), Accum::Add, view(a), view(b), T::one(), Par::Seq);
 }
 
-/// Puts `factor · A B` in the place of `C`.
+/// Puts `factor · A B` in the place of `C`, whatever stood there; `a` `[m, k]`, `b` `[k, n]`, `c` `[m, n]`, in any layout.
+///
+/// ```
+/// use attn_circuits::linalg::set_product;
+/// use ndarray::{Array2, array};
+/// // Attention scores: queries times keys over √d_head.
+/// let (q, k) = (array![[2.0, 0.0, 0.0, 0.0]], array![[3.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]);
+/// let mut scores = Array2::from_elem((1, 2), f64::NAN);
+/// set_product(0.5, q.view(), k.t(), scores.view_mut());
+/// assert_eq!(scores, array![[3.0, 0.0]]);
+/// ```
 ///
 /// # Panics
 /// If the shapes do not fit.

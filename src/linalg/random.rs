@@ -7,6 +7,15 @@ use ndarray_rand::rand::Rng;
 use ndarray_rand::rand_distr::StandardNormal;
 
 /// Independent standard normal numbers, `[rows, columns]`.
+///
+/// ```
+/// use attn_circuits::linalg::gaussian;
+/// use attn_circuits::stream::Stream;
+/// let w = gaussian(100, 50, &mut Stream::new(0).rng("W_Q"));
+/// assert_eq!(w.dim(), (100, 50));
+/// // Mean square 1, give or take √(2/5000) = 0.02.
+/// assert!((w.mapv(|value| value * value).sum() / 5000.0 - 1.0).abs() < 0.1);
+/// ```
 pub fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
     Array2::random_using((rows, columns), StandardNormal, rng)
 }
@@ -14,7 +23,20 @@ pub fn gaussian(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> 
 /// Orthonormal columns, `[rows, columns]` with `columns ≤ rows`, distributed evenly over all of them (by Haar's measure).
 ///
 /// The QR decomposition of a Gaussian matrix, with the signs that make the diagonal of R positive: without them the
-/// distribution would depend on the sign convention of the algorithm.
+/// distribution would depend on the sign convention of the algorithm (Mezzadri 2007, "How to generate random matrices from the
+/// classical compact groups").
+///
+/// ```
+/// use attn_circuits::linalg::{gaussian, haar};
+/// use attn_circuits::stream::Stream;
+/// use ndarray::Array2;
+/// let stream = Stream::new(0);
+/// let rotation = haar(8, 8, &mut stream.rng("rotation"));
+/// assert!((rotation.t().dot(&rotation) - Array2::<f64>::eye(8)).iter().all(|value| value.abs() < 1e-12));
+/// // A rotation of the stream keeps lengths, and so all that a model computes.
+/// let (x, square) = (gaussian(3, 8, &mut stream.rng("x")), |x: &Array2<f64>| x.mapv(|value| value * value).sum());
+/// assert!((square(&x.dot(&rotation)) - square(&x)).abs() < 1e-12);
+/// ```
 pub fn haar(rows: usize, columns: usize, rng: &mut impl Rng) -> Array2<f64> {
     let (q, r) = thin_qr(gaussian(rows, columns, rng).view());
     q * &r.diag().mapv(f64::signum)

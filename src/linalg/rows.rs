@@ -1,5 +1,6 @@
-//! Sums over a row of logits: of all that a loss needs, these touch every number, so they are written such that the compiler makes
-//! vector instructions of them, for the widest that the processor has. The order of the sums is always the same, and so is what comes out.
+//! Sums over a row of logits: of all that a loss needs, these touch every number, so they are written such that the compiler
+//! makes vector instructions of them, for the widest that the processor has. The order of the sums is always the same, and so is
+//! what comes out.
 
 use pulp::{Arch, NullaryFnOnce};
 
@@ -7,8 +8,8 @@ use pulp::{Arch, NullaryFnOnce};
 /// vectors are lost.
 const BLOCK: usize = 64;
 
-/// What is compiled for each kind of processor must be inlined into the code that was chosen for it. A closure is not always; the `call`
-/// of a type is.
+/// What is compiled for each kind of processor must be inlined into the code that was chosen for it. A closure is not always; the
+/// `call` of a type is.
 struct Largest<'a>(&'a [f32]);
 struct SumExp<'a>(&'a [f32], f32);
 struct Softmax<'a>(&'a mut [f32]);
@@ -41,16 +42,43 @@ impl NullaryFnOnce for Softmax<'_> {
 }
 
 /// The largest number; minus infinity of none.
+///
+/// ```
+/// use attn_circuits::linalg::largest;
+/// assert_eq!(largest(&[1.0, 3.0, -2.0]), 3.0);
+/// assert_eq!(largest(&[]), f32::NEG_INFINITY);
+/// ```
 pub fn largest(row: &[f32]) -> f32 {
     Arch::new().dispatch(Largest(row))
 }
 
-/// `Σ exp(x − max)`, exact to 4e-7 of itself; terms smaller than 1e-37 may be anything that small.
+/// `Σ exp(x − max)` for a `max` that no number of the row exceeds, exact to 4e-7 of itself; terms smaller than 1e-37 may be
+/// anything that small. `max + ln` of it is `ln Σ exp(x)`, in nats.
+///
+/// ```
+/// use attn_circuits::linalg::{largest, sum_exp};
+/// // The loss −ln p of a right token that stands γ above 49 equal others: ln(1 + 49 e^(−γ)).
+/// let mut logits = [0.0f32; 50];
+/// logits[7] = 4.0;
+/// let max = largest(&logits);
+/// let loss = f64::from(max) + sum_exp(&logits, max).ln() - f64::from(logits[7]);
+/// assert!((loss - (1.0 + 49.0 * (-4f64).exp()).ln()).abs() < 1e-6);
+/// ```
 pub fn sum_exp(row: &[f32], max: f32) -> f64 {
     Arch::new().dispatch(SumExp(row, max))
 }
 
 /// The softmax of a row, in place, each probability exact to 6e-7 of itself; one smaller than 1e-37 may be anything that small.
+///
+/// ```
+/// use attn_circuits::linalg::softmax_row;
+/// // Attention to the one match among ten positions: e^β/(e^β + 9).
+/// let mut scores = [0.0f32; 10];
+/// scores[3] = 5.0;
+/// softmax_row(&mut scores);
+/// let expected = 5f32.exp() / (5f32.exp() + 9.0);
+/// assert!((scores[3] - expected).abs() < 1e-6 && (scores.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+/// ```
 pub fn softmax_row(row: &mut [f32]) {
     Arch::new().dispatch(Softmax(row));
 }

@@ -14,10 +14,18 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// In the order of their names.
+    /// In the order of their names; [`Channel::name`] has an example.
     pub const ALL: [Self; 3] = [Self::K, Self::Q, Self::V];
 
-    /// `k`, `q`, `v`.
+    /// `k`, `q`, `v`: as files and tables spell it.
+    ///
+    /// ```
+    /// use attn_circuits::model::Channel;
+    /// assert_eq!(Channel::ALL.map(Channel::name), ["k", "q", "v"]);
+    /// let channel: Channel = serde_json::from_str("\"q\"")?;
+    /// assert_eq!(channel, Channel::Q);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::K => "k",

@@ -15,6 +15,20 @@ use std::path::Path;
 /// positions, which is therefore written as one whose rotary positions turn no dimension. The bytes depend on the model alone. Each
 /// file appears whole or not at all.
 ///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+/// # let folder = folder.path();
+/// # let mut notebook = Notebook::new("example")?;
+/// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+/// let model = notebook.model("random", yaml)?;
+/// export(&model, folder)?;
+/// let weights = folder.join("weights.safetensors");
+/// let again = notebook.model("again", &format!("{{ kind: import, weights: {weights:?} }}"))?;
+/// assert!(again == model);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Io`] if the folder or a file cannot be written.
 pub fn export(model: &Transformer, folder: &Path) -> Result<()> {
@@ -38,6 +52,17 @@ pub fn export(model: &Transformer, folder: &Path) -> Result<()> {
 }
 
 /// Bytes that [`export`] takes with the model itself: that, its tensors in the order of the file, and the file.
+///
+/// ```
+/// use attn_circuits::model::export::export_bytes;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+/// let model = notebook.model("random", yaml)?;
+/// // Three times the weights, in single precision.
+/// assert_eq!(export_bytes(model.config()) as u128, 3 * 4 * model.config().n_params());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub fn export_bytes(config: &ModelConfig) -> usize {
     weight_bytes::<f32>(config).saturating_mul(3)
 }

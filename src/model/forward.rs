@@ -19,6 +19,8 @@ pub(crate) fn chunk_sequences(length: usize) -> usize {
 }
 
 /// A slice of a batch, on which one thread works.
+///
+/// [`Transformer::map_chunks`] hands it over, and has an example.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunk<'a> {
     /// Number of the first sequence in the batch.
@@ -29,6 +31,20 @@ pub struct Chunk<'a> {
 
 impl Transformer {
     /// Checks that the model can read the batch.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// let model = notebook.model("random", yaml)?;
+    /// model.check_batch(&TokenBatch::new(array![[3, 1, 4]], None)?)?;
+    /// let beyond = TokenBatch::new(array![[3, 10, 4]], None)?;
+    /// let error = model.check_batch(&beyond).map_err(|error| error.to_string());
+    /// assert_eq!(error, Err("token 10 is beyond the vocabulary of 10".to_string()));
+    /// let long = TokenBatch::new(Array2::zeros((1, 14)), None)?;
+    /// assert!(model.check_batch(&long).is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] if the sequences are longer than the context, or a token is beyond the vocabulary.
@@ -44,6 +60,12 @@ impl Transformer {
     }
 
     /// Runs the model on a whole batch.
+    ///
+    /// For each head, `S = (x W_Q + b_Q)(x W_K + b_K)ᵀ/√k`, masked to sources no later than the destination, `A = softmax(S)` row
+    /// by row, and the head writes `A (x W_V + b_V) W_O`. All heads of a layer read the same stream `x` `[n, d]`, normalised
+    /// where the model has that, and add what they write to it, and `b_O`. The logits are `x W_U + b_U`, `[n, V]`. Source: Elhage
+    /// et al. 2021, with the scale that [`ModelConfig::attn_scale`](super::ModelConfig::attn_scale) says. [`Cache`] has the
+    /// shapes.
     ///
     /// ```
     /// use attn_circuits::input::TokenBatch;
@@ -84,8 +106,31 @@ impl Transformer {
         })
     }
 
-    /// Runs the model chunk by chunk and hands each cache to `f`, so that no more caches are alive than are worked on. The answers
-    /// come in the order of the sequences.
+    /// Runs the model chunk by chunk and hands each cache to `f`, so that no more caches are alive than are worked on. The
+    /// answers come in the order of the sequences. How many sequences make up a chunk depends on their length alone, so that no
+    /// number depends on how many threads there are.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// let model = notebook.model("random", yaml)?;
+    /// let tokens = Array2::from_shape_fn((600, 5), |(sequence, position)| ((sequence + position) % 10) as u32);
+    /// let tokens = TokenBatch::new(tokens, None)?;
+    /// // The largest logit, without ever holding those of all sequences.
+    /// let found = model.map_chunks(&tokens, Keep { logits: true, ..Keep::NOTHING }, |chunk, cache| {
+    ///     let logits = cache.logits.expect("logits were asked for");
+    ///     assert_eq!(logits.dim(), (chunk.tokens.nrows(), 5, 10));
+    ///     (chunk.first, chunk.tokens.nrows(), logits.fold(f32::MIN, |most, &logit| most.max(logit)))
+    /// })?;
+    /// // Each chunk starts where the one before ends.
+    /// assert!(found.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0));
+    /// assert_eq!(found.iter().map(|(_, sequences, _)| sequences).sum::<usize>(), 600);
+    /// # let whole = model.run(&tokens, Keep { logits: true, ..Keep::NOTHING })?.logits.expect("logits were asked for");
+    /// # let most = found.iter().fold(f32::MIN, |most, found| most.max(found.2));
+    /// # assert_eq!(most, whole.fold(f32::MIN, |most, &logit| most.max(logit)));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Those of [`Transformer::check_batch`].

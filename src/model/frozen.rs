@@ -3,6 +3,27 @@
 //! What is left is linear in the residual stream, so that everything written to it can be followed by itself (Elhage et al. 2021,
 //! "Path expansion of logits"). Centring and weights of a LayerNorm are folded into the matrix that reads after it, and its bias
 //! into that matrix's bias; only the scale, a number for each position, belongs to the run.
+//!
+//! Streams are `[b·n, d]`, sequence after sequence. Layers and heads are those of the model: others are a panic.
+//!
+//! ```
+//! use attn_circuits::model::frozen::Frozen;
+//! # use attn_circuits::prelude::*;
+//! # let mut notebook = Notebook::new("example")?;
+//! let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+//!     layer_norm: ln_pre }";
+//! let model = notebook.model("random", yaml)?;
+//! # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+//! let frozen = Frozen::new(&model);
+//! let run = frozen.run(tokens.tokens(), model.run(&tokens, Keep { logits: true, ..Frozen::KEEP })?);
+//! let written = |x: &Array2<f32>| (0..2).fold(x.clone(), |x, layer| &x + &run.layer(layer, &x));
+//! // Tokens and positions by themselves, through all layers: together they give what the model says.
+//! let mut logits = run.unembed(&written(&run.embedded()));
+//! logits += &run.unembed(&written(&run.placed().expect("positions are standard")));
+//! let said = run.cache().logits.as_ref().expect("logits were asked for");
+//! assert!(logits.iter().zip(said).all(|(sum, said)| (sum - said).abs() < 1e-4));
+//! # Ok::<(), attn_circuits::Error>(())
+//! ```
 
 use super::attention::attend_with;
 use super::forward::moments;
@@ -43,6 +64,29 @@ impl<'a> Reader<'a> {
 }
 
 /// A model whose runs can be frozen.
+///
+/// `L`, `H`, `d`, `k` and `V` are those of its configuration. What it has of a layer, with LayerNorm folded in, is meant for a
+/// stream once that is multiplied by the scale of the run.
+///
+/// ```
+/// # use attn_circuits::model::frozen::Frozen;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+/// #     layer_norm: ln, biases: true }";
+/// # let model = notebook.model("random", yaml)?;
+/// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// // `model` has LayerNorm and biases, and 2 layers of 2 heads; `tokens` are 4 sequences of 13.
+/// let frozen = Frozen::new(&model);
+/// assert_eq!(frozen.model().config().n_layers, 2);
+/// assert!(frozen.has_bias());
+/// // Centring is folded into what reads the stream: a constant in it is read as nothing.
+/// assert_eq!(frozen.w_u().dim(), (16, 10));
+/// assert!(frozen.w_u().sum_axis(ndarray::Axis(0)).iter().all(|sum| sum.abs() < 1e-5));
+/// // What heads write is not folded: one under the other, as they are.
+/// assert_eq!(frozen.w_o(1).slice(s![4..8, ..]), model.head(HeadId::new(1, 1)).w_o);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Frozen<'a> {
     model: &'a Transformer,
@@ -51,7 +95,7 @@ pub struct Frozen<'a> {
 }
 
 impl<'a> Frozen<'a> {
-    /// What a run has to keep so that it can be frozen.
+    /// What a run has to keep so that it can be frozen: patterns and the residual stream.
     pub const KEEP: Keep = Keep { patterns: true, residual: true, ..Keep::NOTHING };
 
     /// Folds every LayerNorm into the matrices behind it. Without LayerNorm nothing is copied.
@@ -71,6 +115,21 @@ impl<'a> Frozen<'a> {
     }
 
     /// Whether the model has any bias that is not zero, those of LayerNorms included.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, layer_norm: ln }";
+    /// let model = notebook.model("random", yaml)?;
+    /// // Its LayerNorms have biases, but they are zero.
+    /// assert!(!Frozen::new(&model).has_bias());
+    /// let mut weights = model.to_weights();
+    /// weights.ln_final.iter_mut().for_each(|norm| norm.b[3] = 0.1);
+    /// let model = Transformer::new(model.config().clone(), weights)?;
+    /// assert!(Frozen::new(&model).has_bias());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn has_bias(&self) -> bool {
         let model = self.model;
         let norms = model.blocks.iter().filter_map(|block| block.ln.as_ref()).chain(&model.ln_final);
@@ -79,30 +138,55 @@ impl<'a> Frozen<'a> {
         all.any(|bias| bias.iter().any(|&v| v != 0.0))
     }
 
-    /// `b_O` of a layer, `[d]`.
+    /// `b_O` of a layer, `[d]`, where it has one. [`Frozen::head_constants`] has an example.
     pub fn b_o(&self, layer: usize) -> Option<ArrayView1<'_, f32>> {
         self.model.blocks[layer].b_o.as_ref().map(|b| b.view())
     }
 
-    /// What the heads of a layer write whatever they read, `[d]`: `b_V W_O`, summed over the heads. Attention to all sources
-    /// together is 1, so it is the same at every position.
+    /// What the heads of a layer write whatever they read, `[d]`: `b_V W_O`, summed over the heads, the bias of a LayerNorm
+    /// folded into `b_V`. Attention to all sources together is 1, so it is the same at every position.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+    /// #     layer_norm: ln, biases: true }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has LayerNorm and biases, and 2 layers of 2 heads; `tokens` are 4 sequences of 13.
+    /// let frozen = Frozen::new(&model);
+    /// let run = frozen.run(tokens.tokens(), model.run(&tokens, Keep { logits: true, ..Frozen::KEEP })?);
+    /// // The model step by step: what is linear, and what is constant.
+    /// let mut x = run.embedded() + run.placed().expect("positions are standard");
+    /// for layer in 0..2 {
+    ///     x += &run.layer(layer, &x.clone());
+    ///     x += &frozen.head_constants(layer).expect("there are biases");
+    ///     x += &frozen.b_o(layer).expect("there are biases");
+    /// }
+    /// let logits = run.unembed(&x) + frozen.unembed_bias().expect("there are biases");
+    /// let said = run.cache().logits.as_ref().expect("logits were asked for");
+    /// assert!(logits.iter().zip(said).all(|(sum, said)| (sum - said).abs() < 1e-4));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn head_constants(&self, layer: usize) -> Option<Array1<f32>> {
         let b = self.layers[layer].b.as_ref()?;
         let width = self.model.config.n_heads * self.model.config.d_head;
         Some(b.slice(s![2 * width..]).dot(&self.model.blocks[layer].w_o))
     }
 
-    /// What the unembedding adds whatever it reads, `[V]`.
+    /// What the unembedding adds whatever it reads, `[V]`: `b_U`, the bias of a LayerNorm folded into it.
+    /// [`Frozen::head_constants`] has an example.
     pub fn unembed_bias(&self) -> Option<ArrayView1<'_, f32>> {
         self.unembed.b.as_ref().map(|b| b.view())
     }
 
-    /// The matrix that reads the last stream, once that is scaled, `[d, V]`.
+    /// The matrix that reads the last stream, once that is scaled, `[d, V]`: `W_U`, or that with a LayerNorm folded in.
     pub fn w_u(&self) -> ArrayView2<'_, f32> {
         self.unembed.w.view()
     }
 
-    /// `W_O` of a layer, head under head, `[H·k, d]`.
+    /// `W_O` of a layer, head under head, `[H·k, d]`; the example of [`Frozen`] slices one head out of it.
     pub fn w_o(&self, layer: usize) -> ArrayView2<'_, f32> {
         self.model.blocks[layer].w_o.view()
     }
@@ -117,13 +201,43 @@ impl<'a> Frozen<'a> {
     }
 
     /// What a head's queries and keys read from the stream, once that is scaled: `W_Q` and `W_K` side by side, `[d, 2k]`.
+    ///
+    /// With [`Frozen::b_qk`], [`Frozen::position_qk`] and [`Frozen::turn`], the attention scores of a head can be taken apart
+    /// (Elhage et al. 2021, "Path expansion of attention scores QK circuit"):
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+    /// #     layer_norm: ln, biases: true, positions: shortformer }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has LayerNorm, biases and shortformer positions; `tokens` are 4 sequences of 13.
+    /// let frozen = Frozen::new(&model);
+    /// let run = frozen.run(tokens.tokens(), model.run(&tokens, Keep { scores: true, ..Frozen::KEEP })?);
+    /// let (id, n, k) = (HeadId::new(1, 0), 13, 4);
+    /// # let residual = &run.cache().residual[1];
+    /// # let mut x = residual.clone().into_shape_with_order((4 * n, 16)).expect("4 sequences of 13 positions");
+    /// // `x`, `[b·n, d]`, is the stream before layer 1.
+    /// run.scale(1, &mut x);
+    /// let mut qk = x.dot(&frozen.w_qk(id)) + frozen.b_qk(id).expect("there are biases");
+    /// let position = frozen.position_qk(id, n).expect("positions are shortformer");
+    /// qk.axis_chunks_iter_mut(ndarray::Axis(0), n).for_each(|mut sequence| sequence += &position);
+    /// frozen.turn(n, &mut qk);
+    /// // What position 9 of the first sequence looks for, and what position 4 offers.
+    /// let score = qk.row(9).slice(s![..k]).dot(&qk.row(4).slice(s![k..])) / model.config().attn_scale as f32;
+    /// assert!((score - run.cache().scores[1][[0, 0, 9, 4]]).abs() < 1e-4);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn w_qk(&self, id: HeadId) -> Array2<f32> {
         let reader = &self.layers[id.layer];
         let parts = self.query_and_key_columns(id).map(|columns| reader.w.slice(s![.., columns]));
         ndarray::concatenate(ndarray::Axis(1), &parts).expect("both have d rows")
     }
 
-    /// What is added to a head's queries and keys whatever they read, side by side, `[2k]`.
+    /// What is added to a head's queries and keys whatever they read, side by side, `[2k]`: `b_Q` and `b_K`, the bias of a
+    /// LayerNorm folded in. [`Frozen::w_qk`] has an example.
     pub fn b_qk(&self, id: HeadId) -> Option<Array1<f32>> {
         let b = self.layers[id.layer].b.as_ref()?;
         let parts = self.query_and_key_columns(id).map(|columns| b.slice(s![columns]));
@@ -131,6 +245,7 @@ impl<'a> Frozen<'a> {
     }
 
     /// What positions add to queries and keys beside the stream, side by side, `[n, 2k]`: only with shortformer positions.
+    /// [`Frozen::w_qk`] has an example; `n` is at most the context.
     pub fn position_qk(&self, id: HeadId, n: usize) -> Option<Array2<f32>> {
         let w_pos = self.model.w_pos.as_ref().filter(|_| self.model.config.positions == Positions::Shortformer)?;
         // Positions come in behind the normalisation, so they meet the weights as they are.
@@ -139,12 +254,50 @@ impl<'a> Frozen<'a> {
         Some(w_pos.slice(s![..n, ..]).dot(&w))
     }
 
-    /// Rotates queries and keys, `[b·n, 2k]`, where the position scheme does.
+    /// Rotates queries and keys, `[b·n, 2k]`, where the position scheme does. Nothing else changes them, and with other schemes
+    /// nothing does.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+    ///     positions: rotary }";
+    /// let model = notebook.model("random", yaml)?;
+    /// let frozen = Frozen::new(&model);
+    /// let ones = Array2::<f32>::ones((5, 8));    // One sequence of 5 positions, d_head 4.
+    /// let mut turned = ones.clone();
+    /// frozen.turn(5, &mut turned);
+    /// // Position 0 is not rotated; the others are, and keep their length.
+    /// assert_eq!(turned.row(0), ones.row(0));
+    /// assert!(turned.row(3) != ones.row(3));
+    /// assert!((turned.row(3).dot(&turned.row(3)) - 8.0).abs() < 1e-5);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn turn(&self, n: usize, qk: &mut Array2<f32>) {
         self.model.turn(n, qk.view_mut());
     }
 
-    /// Freezes a run of `tokens`, `[b, n]`; `cache` keeps at least [`Frozen::KEEP`].
+    /// Freezes a run of `tokens`, `[b, n]`; `cache` is that of the same tokens, and keeps at least [`Frozen::KEEP`]. Scales are
+    /// those of the cached stream: `1/√(v + eps)`, `v` the variance of a row.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has neither LayerNorm nor biases; `tokens` are 4 sequences of 13.
+    /// let frozen = Frozen::new(&model);
+    /// let run = frozen.run(tokens.tokens(), model.run(&tokens, Frozen::KEEP)?);
+    /// // What is left of the model is linear.
+    /// let (tokens, positions) = (run.embedded(), run.placed().expect("positions are standard"));
+    /// let both = run.layer(0, &(&tokens + &positions));
+    /// let sum = run.layer(0, &tokens) + run.layer(0, &positions);
+    /// assert!((both - sum).iter().all(|off| off.abs() < 1e-5));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn run<'r>(&'r self, tokens: ArrayView2<'r, u32>, cache: Cache) -> FrozenRun<'r, 'a> {
         let config = &self.model.config;
         let scales = match config.normalization {
@@ -162,6 +315,26 @@ impl<'a> Frozen<'a> {
 }
 
 /// A run with its patterns and scales, through which any stream can be sent. Streams are `[b·n, d]`.
+///
+/// ```
+/// # use attn_circuits::model::frozen::Frozen;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+/// #     layer_norm: ln, biases: true }";
+/// # let model = notebook.model("random", yaml)?;
+/// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// // `model` has LayerNorm and biases, and 2 layers of 2 heads; `tokens` are 4 sequences of 13.
+/// let frozen = Frozen::new(&model);
+/// let run = frozen.run(tokens.tokens(), model.run(&tokens, Frozen::KEEP)?);
+/// assert_eq!(run.tokens().dim(), (4, 13));
+/// assert_eq!(run.zeros().dim(), (4 * 13, 16));
+/// assert_eq!(run.cache().patterns.len(), run.frozen().model().config().n_layers);
+/// // The sum of what tokens and positions write is the stream before layer 0.
+/// let x = run.embedded() + run.placed().expect("positions are standard");
+/// assert!(x.iter().zip(&run.cache().residual[0]).all(|(sum, x)| (sum - x).abs() < 1e-6));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct FrozenRun<'r, 'a> {
     frozen: &'r Frozen<'a>,
@@ -187,12 +360,12 @@ impl<'r, 'a> FrozenRun<'r, 'a> {
         self.tokens
     }
 
-    /// Nothing.
+    /// Nothing: a stream of zeros, `[b·n, d]`.
     pub fn zeros(&self) -> Array2<f32> {
         Array2::zeros((self.tokens.len(), self.frozen.model.config.d_model))
     }
 
-    /// What the tokens write: rows of `W_E`.
+    /// What the tokens write, `[b·n, d]`: rows of `W_E`.
     pub fn embedded(&self) -> Array2<f32> {
         let mut x = self.zeros();
         for (mut row, &token) in x.rows_mut().into_iter().zip(self.tokens) {
@@ -201,7 +374,7 @@ impl<'r, 'a> FrozenRun<'r, 'a> {
         x
     }
 
-    /// What the positions write to the stream: rows of `W_pos`, with standard positions only.
+    /// What the positions write to the stream, `[b·n, d]`: rows of `W_pos`, with standard positions only.
     pub fn placed(&self) -> Option<Array2<f32>> {
         let model = self.frozen.model;
         let w_pos = model.w_pos.as_ref().filter(|_| model.config.positions == Positions::Standard)?;
@@ -211,20 +384,62 @@ impl<'r, 'a> FrozenRun<'r, 'a> {
         Some(x)
     }
 
-    /// Multiplies each position by the scale of a layer's normalisation, or (`layer` = L) the unembedding's.
+    /// Multiplies each position of a stream, `[b·n, d]`, by the scale of a layer's normalisation, or (`layer` = L) the
+    /// unembedding's. Without normalisation nothing changes.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+    /// #     layer_norm: ln_pre }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has LayerNorm without weights; `tokens` are 4 sequences of 13.
+    /// # let frozen = Frozen::new(&model);
+    /// # let run = frozen.run(tokens.tokens(), model.run(&tokens, Frozen::KEEP)?);
+    /// let stream = &run.cache().residual[2];    // What the unembedding reads, [b, n, d].
+    /// # let mut x = stream.clone().into_shape_with_order((4 * 13, 16)).expect("4 sequences of 13 positions");
+    /// run.scale(2, &mut x);
+    /// // Scaled, the variance of each row is 1, but for `eps`.
+    /// assert!(x.rows().into_iter().all(|row| (row.std(0.0) - 1.0).abs() < 1e-3));
+    /// assert_eq!(x[(5, 7)], stream[(0, 5, 7)] * run.scale_at(2, 5));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn scale(&self, layer: usize, x: &mut Array2<f32>) {
         if let Some(scales) = self.scales.get(layer) {
             x.rows_mut().into_iter().zip(scales).for_each(|(mut row, &scale)| row *= scale);
         }
     }
 
-    /// What the normalisation of a layer (or, `layer` = L, of the unembedding) multiplies a position by; 1 without one. `row` is the
-    /// position's in a stream, `[b·n, d]`.
+    /// What the normalisation of a layer (or, `layer` = L, of the unembedding) multiplies a position by; 1 without one. `row` is
+    /// the position's in a stream, `[b·n, d]`: `sequence · n + position`. [`FrozenRun::scale`] has an example.
     pub fn scale_at(&self, layer: usize, row: usize) -> f32 {
         self.scales.get(layer).map_or(1.0, |scales| scales[row])
     }
 
-    /// What a head moves from a position of the run with attention 1, biases of values included: `v W_O`, `[d]`.
+    /// What a head moves from a position of the run with attention 1, biases of values included: `v W_O`, `[d]`. `row` is the
+    /// position's in a stream, `sequence · n + position`.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+    /// #     layer_norm: ln, biases: true }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has LayerNorm and biases, and 2 layers of 2 heads; `tokens` are 4 sequences of 13.
+    /// let frozen = Frozen::new(&model);
+    /// let run = frozen.run(tokens.tokens(), model.run(&tokens, Keep { results: true, ..Frozen::KEEP })?);
+    /// // What head 1.1 writes at position 9 of sequence 2 is what it moves from each source, as much as it attends to it.
+    /// let id = HeadId::new(1, 1);
+    /// let pattern = run.cache().patterns[1].slice(s![2, 1, 9, ..]);
+    /// let sum = (0..=9).fold(Array1::<f32>::zeros(16), |sum, source| sum + run.moved(id, 2 * 13 + source) * pattern[source]);
+    /// let wrote = run.cache().results[1].slice(s![2, 9, 1, ..]);
+    /// assert!((sum - wrote).iter().all(|off| off.abs() < 1e-5));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn moved(&self, id: HeadId, row: usize) -> Array1<f32> {
         let (n, d_head) = (self.tokens.ncols(), self.frozen.model.config.d_head);
         let start = (2 * self.frozen.model.config.n_heads + id.head) * d_head;
@@ -246,7 +461,7 @@ impl<'r, 'a> FrozenRun<'r, 'a> {
         scaled.dot(&w)
     }
 
-    /// The values that the heads of a layer make of a stream, without `b_V`: `[b·n, H·k]`.
+    /// The values that the heads of a layer make of a stream, without `b_V`: `[b·n, H·k]`. [`FrozenRun::head`] takes them.
     pub fn values(&self, layer: usize, x: &Array2<f32>) -> Array2<f32> {
         let config = &self.frozen.model.config;
         self.read(layer, x, self.frozen.layers[layer].w.slice(s![.., 2 * config.n_heads * config.d_head..]))
@@ -267,19 +482,57 @@ impl<'r, 'a> FrozenRun<'r, 'a> {
         z
     }
 
-    /// What one head writes, its layer's `values` given, without biases.
+    /// What one head writes, `[b·n, d]`, its layer's `values`, `[b·n, H·k]`, given, without biases: `A V W_O`.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13, \
+    /// #     layer_norm: ln, biases: true }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has LayerNorm and biases, and 2 layers of 2 heads; `tokens` are 4 sequences of 13.
+    /// # let frozen = Frozen::new(&model);
+    /// # let run = frozen.run(tokens.tokens(), model.run(&tokens, Frozen::KEEP)?);
+    /// let x = run.embedded();
+    /// let values = run.values(1, &x);
+    /// assert_eq!(values.dim(), (4 * 13, 2 * 4));
+    /// let heads = run.head(HeadId::new(1, 0), &values) + run.head(HeadId::new(1, 1), &values);
+    /// assert!((heads - run.layer(1, &x)).iter().all(|off| off.abs() < 1e-5));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn head(&self, id: HeadId, values: &Array2<f32>) -> Array2<f32> {
         let d_head = self.frozen.model.config.d_head;
         let w_o = self.frozen.w_o(id.layer);
         self.mixed(id.layer, id.head..id.head + 1, values).dot(&w_o.slice(s![id.head * d_head..(id.head + 1) * d_head, ..]))
     }
 
-    /// What all heads of a layer together write of a stream, without biases.
+    /// What all heads of a layer together write of a stream, `[b·n, d]`, without biases. The module's page has an example, and
+    /// [`FrozenRun::head`].
     pub fn layer(&self, layer: usize, x: &Array2<f32>) -> Array2<f32> {
         self.mixed(layer, 0..self.frozen.model.config.n_heads, &self.values(layer, x)).dot(&self.frozen.w_o(layer))
     }
 
     /// The logits of a stream behind the last layer, without biases, `[b·n, V]`.
+    ///
+    /// ```
+    /// # use attn_circuits::model::frozen::Frozen;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // `model` has neither LayerNorm nor biases; `tokens` are 4 sequences of 13.
+    /// # let frozen = Frozen::new(&model);
+    /// # let run = frozen.run(tokens.tokens(), model.run(&tokens, Frozen::KEEP)?);
+    /// // Without layers between, and without LayerNorm: the direct path, `W_E W_U`.
+    /// let bigram = model.w_e().dot(&model.w_u());
+    /// let logits = run.unembed(&run.embedded());
+    /// let token = run.tokens()[(1, 6)] as usize;
+    /// assert!((&logits.row(13 + 6) - &bigram.row(token)).iter().all(|off| off.abs() < 1e-5));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn unembed(&self, x: &Array2<f32>) -> Array2<f32> {
         self.read(self.frozen.model.config.n_layers, x, self.frozen.w_u())
     }

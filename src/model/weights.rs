@@ -3,6 +3,25 @@ use crate::{Error, Result};
 use ndarray::{Array, Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, Dimension, s};
 
 /// Weight and bias of a LayerNorm, `[d]` each.
+///
+/// A row of the stream, once it is centred and divided by the root of its variance, is multiplied by [`LayerNorm::w`], and
+/// [`LayerNorm::b`] is added.
+///
+/// ```
+/// use attn_circuits::model::{LayerNorm, Normalization, Positions};
+/// use attn_circuits::prelude::*;
+/// # let config = ModelConfig {
+/// #     n_layers: 0, n_heads: 1, d_model: 3, d_head: 3, d_vocab: 3, n_ctx: 8,
+/// #     normalization: Normalization::Ln, eps: 1e-5, positions: Positions::None, attn_scale: 1.0,
+/// # };
+/// let ln_final = Some(LayerNorm { w: Array1::zeros(3), b: array![0.0, 5.0, 0.0] });
+/// # let (w_e, w_u) = (Array2::eye(3), Array2::eye(3));
+/// let model = Transformer::new(config, Weights { w_e, w_pos: None, blocks: vec![], ln_final, w_u, b_u: None })?;
+/// // The weight being zero, the bias is all that the unembedding reads, whatever the token.
+/// let cache = model.run(&TokenBatch::new(array![[0, 2]], None)?, Keep { logits: true, ..Keep::NOTHING })?;
+/// assert_eq!(cache.logits, Some(array![[[0.0, 5.0, 0.0], [0.0, 5.0, 0.0]]]));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerNorm {
     /// Scale.
@@ -12,6 +31,33 @@ pub struct LayerNorm {
 }
 
 /// The tensors of one layer in TransformerLens' shapes; a bias may be absent.
+///
+/// ```
+/// use attn_circuits::model::{BlockWeights, Normalization, Positions};
+/// use attn_circuits::prelude::*;
+/// use ndarray::{Array3, Axis};
+/// # let config = ModelConfig {
+/// #     n_layers: 1, n_heads: 1, d_model: 3, d_head: 3, d_vocab: 3, n_ctx: 8,
+/// #     normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 1.0,
+/// # };
+/// let block = BlockWeights {
+///     ln: None,
+///     // All scores are 0, so that attention is uniform; what is attended to is copied.
+///     w_q: Array3::zeros((1, 3, 3)),
+///     w_k: Array3::zeros((1, 3, 3)),
+///     w_v: Array2::eye(3).insert_axis(Axis(0)),
+///     w_o: Array2::eye(3).insert_axis(Axis(0)),
+///     b_q: None, b_k: None, b_v: None, b_o: None,
+/// };
+/// # let (w_e, w_u) = (Array2::eye(3), Array2::eye(3));
+/// let weights = Weights { w_e, w_pos: None, blocks: vec![block], ln_final: None, w_u, b_u: None };
+/// let model = Transformer::new(config, weights)?;
+/// let cache = model.run(&TokenBatch::new(array![[0, 2]], None)?, Keep { logits: true, ..Keep::NOTHING })?;
+/// // The last logits are the token that stands there, and the mean of both.
+/// let logits = cache.logits.expect("logits were asked for");
+/// assert_eq!(logits.slice(s![0, 1, ..]), array![0.5, 0.0, 1.5]);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct BlockWeights {
     /// Only with [`Normalization::Ln`].
@@ -35,6 +81,25 @@ pub struct BlockWeights {
 }
 
 /// All tensors of a model in TransformerLens' shapes: what builders make and files hold.
+///
+/// [`Transformer::new`] makes a model of them, [`Transformer::to_weights`] takes it apart again.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+/// let model = notebook.model("random", yaml)?;
+/// let mut weights = model.to_weights();
+/// assert_eq!((weights.w_e.dim(), weights.w_u.dim()), ((10, 16), (16, 10)));    // [V, d], [d, V]
+/// assert_eq!(weights.blocks[1].w_q.dim(), (2, 16, 4));                         // [H, d, k]
+/// // The model without its last layer has the same stream before that layer.
+/// weights.blocks.pop();
+/// let shorter = Transformer::new(ModelConfig { n_layers: 1, ..model.config().clone() }, weights)?;
+/// let tokens = TokenBatch::new(array![[3, 1, 4, 1, 5]], None)?;
+/// let keep = Keep { residual: true, ..Keep::NOTHING };
+/// assert_eq!(shorter.run(&tokens, keep)?.residual, model.run(&tokens, keep)?.residual[..2]);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     /// `[V, d]`
@@ -66,6 +131,25 @@ pub(super) struct Block {
 }
 
 /// An attention-only transformer: a checked configuration and weights that fit it.
+///
+/// Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". [`Transformer::run`] says what is computed.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+/// let model = notebook.model("random", yaml)?;
+/// let config = model.config();
+/// assert_eq!(model.w_e().dim(), (config.d_vocab, config.d_model));
+/// assert_eq!(model.w_u().dim(), (config.d_model, config.d_vocab));
+/// // Positions are standard, so that there is a `W_pos`; biases were not asked for.
+/// assert_eq!(model.w_pos().map(|w_pos| w_pos.dim()), Some((config.n_ctx, config.d_model)));
+/// assert_eq!(model.b_u(), None);
+/// for id in config.heads() {
+///     assert_eq!(model.head(id).w_o.dim(), (config.d_head, config.d_model));
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transformer {
     pub(super) config: ModelConfig,
@@ -78,6 +162,23 @@ pub struct Transformer {
 }
 
 /// The four matrices of one head, as views.
+///
+/// Source: Elhage et al. 2021: `W_QK = W_Q W_Kᵀ` says what is attended to, `W_OV = W_V W_O` what that does. Both are `[d, d]`, of
+/// rank `k` at most; [`crate::circuit::weights`] answers questions about them without multiplying them out.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let previous_token = model.head(HeadId::new(0, 0));
+/// assert_eq!((previous_token.w_q.dim(), previous_token.w_o.dim()), ((64, 25), (25, 64)));    // [d, k], [k, d]
+/// // Tokens stand at the coordinates 0 to 12 of the stream, positions at 13 to 37, previous tokens at 38 to 50.
+/// let w_qk = previous_token.w_q.dot(&previous_token.w_k.t());
+/// assert_eq!(w_qk[(13 + 7, 13 + 6)], 20.0 * 25f32.sqrt());    // Position 7 looks for 6; scores are divided by √k.
+/// let w_ov = previous_token.w_v.dot(&previous_token.w_o);
+/// assert_eq!((w_ov[(4, 38 + 4)], w_ov.sum()), (1.0, 13.0));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// `[d, k]`
@@ -120,11 +221,27 @@ pub(in crate::model) fn entry(name: &str, shape: &[usize], mut index: usize) -> 
 }
 
 impl Transformer {
-    /// Checks every shape against the configuration, and that every number is finite.
+    /// A model, once every shape is checked against the configuration, and that every number is finite.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// let model = notebook.model("random", yaml)?;
+    /// let wrong = Weights { w_u: Array2::zeros((10, 16)), ..model.to_weights() };
+    /// let Err(Error::Shape { name, expected, .. }) = Transformer::new(model.config().clone(), wrong) else { panic!("[V, d]") };
+    /// assert_eq!((name.as_str(), expected), ("unembed.W_U", vec![16, 10]));
+    ///
+    /// let mut wrong = model.to_weights();
+    /// wrong.blocks[1].w_q[[1, 5, 2]] = f32::NAN;
+    /// let error = Transformer::new(model.config().clone(), wrong).map_err(|error| error.to_string());
+    /// assert!(error.is_err_and(|text| text.starts_with("blocks.1.attn.W_Q[1, 5, 2] is NaN")));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] names the first tensor whose shape is wrong; [`Error::Invalid`] an absent or superfluous tensor, or a
-    /// tensor with NaN or infinity.
+    /// [`Error::Shape`] names the first tensor whose shape is wrong; [`Error::Invalid`] an absent or superfluous tensor, the
+    /// place of a NaN or an infinity, or what [`ModelConfig::check`] finds.
     pub fn new(config: ModelConfig, weights: Weights) -> Result<Self> {
         config.check()?;
         let ModelConfig { n_layers, n_heads, d_model, d_head, d_vocab, n_ctx, .. } = config;
@@ -198,7 +315,7 @@ impl Transformer {
         })
     }
 
-    /// The configuration.
+    /// The configuration, which was checked.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -223,7 +340,7 @@ impl Transformer {
         self.b_u.as_ref().map(|b| b.view())
     }
 
-    /// The matrices of one head.
+    /// The matrices of one head, as views; [`Head`] has an example.
     ///
     /// # Panics
     /// If the model has no such head: [`ModelConfig::heads`] lists those that there are.
@@ -239,6 +356,17 @@ impl Transformer {
     }
 
     /// The tensors in TransformerLens' shapes.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// let model = notebook.model("random", yaml)?;
+    /// let weights = model.to_weights();
+    /// assert_eq!(weights.blocks[0].w_v.index_axis(ndarray::Axis(0), 1), model.head(HeadId::new(0, 1)).w_v);
+    /// assert!(Transformer::new(model.config().clone(), weights)? == model);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn to_weights(&self) -> Weights {
         Weights {
             w_e: self.w_e.clone(),

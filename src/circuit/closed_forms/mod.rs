@@ -19,20 +19,31 @@ use attention::Looks;
 use one_hot::OneHotMap;
 use sought::Sought;
 
-/// What a closed form is about.
+/// What a closed form is about. Losses and entropies are in nats; scores, attention and alignment have no unit.
+///
+/// ```
+/// use attn_circuits::circuit::closed_forms::Quantity;
+/// use attn_circuits::model::Channel;
+/// assert_eq!(Quantity::AttentionOnTarget.name(), "attention_on_target");
+/// // One that belongs to a channel ends in it.
+/// let names = Channel::ALL.map(|channel| Quantity::Composition(channel).name());
+/// assert_eq!(names, ["composition_k", "composition_q", "composition_v"]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Quantity {
     /// How many positions after an earlier copy of the current token a head looks: 0 a duplicate-token head, 1 an induction head.
     AfterCopy,
-    /// Alignment of a pair through a channel.
+    /// Alignment of a pair through a channel, `‖AB‖²/Σ σᵢ(A)² σᵢ(B)²`.
     Alignment(Channel),
-    /// Attention of a head to the start token where it has a resting place and nothing matches.
+    /// Attention of a head to the start token where it has a resting place and nothing matches: `e^r/(e^r + m − 1)` at a score
+    /// `r` of the resting place, with `m` keys.
     AttentionAtRest,
-    /// Attention of a head to the one earlier position that it looks for.
+    /// Attention of a head to the one earlier position that it looks for: `e^β/(e^β + m − 1)` at sharpness `β` with `m` keys, and
+    /// with a resting place `e^β/(e^β + e^r + m − 2)`.
     AttentionOnTarget,
-    /// Composition score of a pair through a channel.
+    /// Composition score of a pair through a channel, `‖AB‖/(‖A‖ ‖B‖)`.
     Composition(Channel),
-    /// Mean square of the composition scores of all pairs through a channel.
+    /// Mean square of the composition scores of all pairs through a channel: `1/d` by chance.
     CompositionSquare(Channel),
     /// Mean loss, in an endless text of its chain, of the bigram table that a model without layers is.
     BigramLoss,
@@ -40,15 +51,16 @@ pub enum Quantity {
     Copying,
     /// Mean entropy of the next token of a chain: the least mean loss that any model can have.
     EntropyRate,
-    /// Loss while every head rests.
+    /// Loss while every head that writes to the output rests: `ln V`.
     LossAtRest,
     /// `Σ Re λ / Σ |λ|` of a pair's K-composition term over tokens.
     Matching,
     /// How many positions a head looks back; for a pair, their virtual head.
     Offset,
-    /// Loss of a random model on random tokens.
+    /// Loss of a random model on random tokens: near `ln V`.
     RandomLoss,
-    /// Loss where a head attends to right answers alone.
+    /// Loss where a head attends only to sources each of which raises `s` tokens by `γ`, the right one among them:
+    /// `ln(s + (V − s) e^{−γ})`.
     SaturatedLoss,
     /// Entropy of the tokens of a chain: the loss of a model that knows how frequent each is, and does not look.
     UnigramEntropy,
@@ -82,6 +94,25 @@ impl Quantity {
 }
 
 /// A number that theory gives.
+///
+/// ```
+/// use attn_circuits::circuit::closed_forms::{Quantity, of_wiring};
+/// use attn_circuits::circuit::composition::composition;
+/// use attn_circuits::model::build::{ModelKind, Wired};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// // The same model rotated: theory reads the wiring, the score is measured on the weights.
+/// let wired: Wired = serde_json::from_value(serde_json::json!({ "circuit": "induction", "vocab": 13, "context": 25 }))?;
+/// let forms = of_wiring(&wired.resolve()?, &wired.config("".as_ref())?, &[])?;
+/// let model = notebook.model("turned", "{ kind: wired, circuit: induction, vocab: 13, context: 25, rotate: true }")?;
+/// for pair in composition(&model)? {
+///     let form = forms.iter().find(|form| form.quantity == Quantity::Composition(pair.channel));
+///     let form = form.expect("every pair of wired heads has one");
+///     assert_eq!((form.head, form.from, form.keys), (Some(pair.to), Some(pair.from), None));
+///     assert!(pair.value.is_some_and(|value| (value.score - form.expected).abs() <= form.tolerance));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClosedForm {
     /// What it is.
@@ -94,7 +125,7 @@ pub struct ClosedForm {
     pub keys: Option<usize>,
     /// The number.
     pub expected: f64,
-    /// How far a measured value may be from it.
+    /// How far a measured value may be from it, in the unit of the number.
     pub tolerance: f64,
 }
 
@@ -153,8 +184,25 @@ impl<'a> Mapped<'a> {
 
 /// What theory says of a wired model without deviations, with `keys` positions to attend to; sorted by quantity, then by heads.
 ///
+/// ```
+/// use attn_circuits::circuit::closed_forms::{Quantity, of_wiring};
+/// use attn_circuits::model::build::{ModelKind, Wired};
+/// # use attn_circuits::model::Channel;
+/// let circuit = serde_json::json!({ "circuit": "induction", "vocab": 13, "context": 25, "sharpness": 5, "scale": 3 });
+/// let wired: Wired = serde_json::from_value(circuit)?;
+/// let forms = of_wiring(&wired.resolve()?, &wired.config("".as_ref())?, &[20])?;
+/// let expected = |quantity| forms.iter().find(|form| form.quantity == quantity).map_or(f64::NAN, |form| form.expected);
+/// // V dimensions are written, and read in perfect overlap; the right answer is raised by γ = 3 above V − 1 others.
+/// assert!((expected(Quantity::Composition(Channel::K)) - 1.0 / 13f64.sqrt()).abs() < 1e-12);
+/// assert!((expected(Quantity::AttentionOnTarget) - 5f64.exp() / (5f64.exp() + 19.0)).abs() < 1e-12);
+/// assert!((expected(Quantity::SaturatedLoss) - (1.0 + 12.0 * (-3f64).exp()).ln()).abs() < 1e-12);
+/// // 0.0 looks one position back, 1.0 one position after an earlier copy.
+/// assert_eq!((expected(Quantity::Offset), expected(Quantity::AfterCopy)), (1.0, 1.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
-/// If a decomposition does not converge.
+/// [`crate::Error::Invalid`] if a decomposition does not converge.
 pub fn of_wiring(wiring: &Wiring, config: &ModelConfig, keys: &[usize]) -> Result<Vec<ClosedForm>> {
     let heads: Vec<Mapped> = wiring.heads.iter().map(Mapped::new).collect();
     let subspace = |name: &str| wiring.layout.get(name).unwrap_or(0..0);
@@ -254,8 +302,24 @@ fn loss_at_rest(heads: &[Mapped], looks: &[Option<Looks>], config: &ModelConfig)
 /// Means over an endless text. On a text of `m` tokens a measured loss is off by the standard deviation of the loss of one token
 /// (about 1 nat) over √m; the tolerance is that of single precision alone.
 ///
+/// ```
+/// use attn_circuits::chain::ChainKind;
+/// use attn_circuits::circuit::closed_forms::{Quantity, of_chain};
+/// # use attn_circuits::stream::Stream;
+/// let chain = ChainKind { sharpness: 2.0, ..ChainKind::default() }.draw(8, &Stream::new(1))?;
+/// let expected = |width| -> attn_circuits::Result<Vec<_>> {
+///     Ok(of_chain(&chain, width)?.into_iter().map(|form| (form.quantity, form.expected)).collect())
+/// };
+/// // A stream of V − 1 dimensions holds the whole chain, and one without any a loss of ln V.
+/// let (whole, nothing) = (expected(7)?, expected(0)?);
+/// assert_eq!((whole[0].0, whole[1].0, whole[2].0), (Quantity::BigramLoss, Quantity::EntropyRate, Quantity::UnigramEntropy));
+/// assert!((whole[0].1 - whole[1].1).abs() < 1e-9 && whole[1].1 < whole[2].1);
+/// assert!((nothing[0].1 - 8f64.ln()).abs() < 1e-12);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
-/// If a decomposition does not converge.
+/// [`crate::Error::Invalid`] if a decomposition does not converge.
 pub fn of_chain(chain: &Chain, width: usize) -> Result<Vec<ClosedForm>> {
     let (present, next) = chain.factors(width)?;
     let numbers = [
@@ -269,13 +333,32 @@ pub fn of_chain(chain: &Chain, width: usize) -> Result<Vec<ClosedForm>> {
 /// What theory says of independent Gaussian weights; sorted by quantity, then by heads.
 ///
 /// * The mean square of a composition score is 1/d: exactly so in expectation for every pair, since what the first head writes has
-///   no preferred direction. One pair's square has the relative standard deviation `√2 (1/k + 1/d)` for flat spectra, and pairs
-///   are uncorrelated; the tolerance is four standard deviations of the mean over all pairs of one model.
+///   no preferred direction. One pair's square has the relative standard deviation `√2 (1/PR − 1/d)` (see
+///   [`super::composition::Chance`]), which is `√2 (1/k + 1/d)` for products of Gaussian matrices, and pairs are uncorrelated;
+///   the tolerance is four standard deviations of the mean over all pairs of one model.
 /// * Copying and matching scores are symmetric around 0; the tolerance is four of [`chance_sd`], and at most 1.
 /// * The loss is near `ln V`: with logits of variance `s²` it exceeds that by `s²/2`, and by what the logits of the right tokens
 ///   happen to be, which is below `s`. Both are in the tolerance, with `s²` as if every head attended to one position alone.
 ///
-/// Heads whose weights are zero have no scores, and so no rows.
+/// Heads whose weights are zero have no scores, and so no rows; with biases the loss has none.
+///
+/// ```
+/// use attn_circuits::circuit::closed_forms::{Quantity, of_initialisation};
+/// use attn_circuits::circuit::composition::composition;
+/// use attn_circuits::model::build::Initialisation;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 4, d_model: 16, vocab: 10, context: 12, std: 0.2 }")?;
+/// let square = 0.2 * 0.2;
+/// let init = Initialisation { w_e: square, w_pos: square, w_v: square, w_o: square, w_u: square, biases: false };
+/// let forms = of_initialisation(&init, model.config());
+/// let form = forms.iter().find(|form| form.quantity == Quantity::CompositionSquare(Channel::K)).expect("there are pairs");
+/// assert_eq!(form.expected, 1.0 / 16.0);
+/// let pairs = composition(&model)?.into_iter().filter(|pair| pair.channel == Channel::K);
+/// let squares: Vec<f64> = pairs.filter_map(|pair| Some(pair.value?.score.powi(2))).collect();
+/// assert!((squares.iter().sum::<f64>() / squares.len() as f64 - form.expected).abs() <= form.tolerance);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub fn of_initialisation(init: &Initialisation, config: &ModelConfig) -> Vec<ClosedForm> {
     let mut found = Vec::new();
     if init.w_v * init.w_o != 0.0 {

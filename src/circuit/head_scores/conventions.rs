@@ -101,7 +101,13 @@ impl Average {
     }
 }
 
-/// One way to score a head: a name, and what it means.
+/// One way to score a head: a name, and what it means. A [`Score`] is made of it.
+///
+/// ```
+/// use attn_circuits::circuit::head_scores::{CONVENTIONS, Score};
+/// let score = Score::from(&CONVENTIONS[0]);
+/// assert_eq!((score.name(), score.source()), (CONVENTIONS[0].name, CONVENTIONS[0].source));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Convention {
     /// Its name in tables.
@@ -117,6 +123,13 @@ pub struct Convention {
 }
 
 /// The conventions, in the order of their names. [`OFFSET`] is one more, with a parameter.
+///
+/// ```
+/// use attn_circuits::circuit::head_scores::CONVENTIONS;
+/// assert!(CONVENTIONS.is_sorted_by_key(|convention| convention.name));
+/// // Three targets, two error measures, each with and without what TransformerLens can exclude.
+/// assert_eq!(CONVENTIONS.iter().filter(|convention| convention.name.starts_with("tl_")).count(), 12);
+/// ```
 pub static CONVENTIONS: [Convention; 20] = [
     Convention {
         name: "current_token",
@@ -184,6 +197,13 @@ pub static CONVENTIONS: [Convention; 20] = [
 ];
 
 /// `offset_2`, `offset_3`, …: so many positions back. A score of it is made by [`Score::offset`].
+///
+/// ```
+/// use attn_circuits::circuit::head_scores::{CONVENTIONS, OFFSET, Score};
+/// assert!(!CONVENTIONS.contains(&OFFSET));
+/// assert_eq!((OFFSET.name, Score::offset(3).name()), ("offset_N", "offset_3"));
+/// assert_eq!(Score::offset(3).summary(), OFFSET.summary);
+/// ```
 pub static OFFSET: Convention = Convention {
     name: "offset_N",
     summary: "How much a head attends to the position N before: `offset_2`, `offset_3`, … as asked by `offsets: [2, 3]`.",
@@ -225,6 +245,10 @@ const fn detector(name: &'static str, target: Target, average: Average, exclude:
 /// assert_eq!(Score::find("induction_stripe").unwrap().name(), "induction_stripe");
 /// assert_eq!(Score::find("offset_2"), Some(Score::offset(2)));
 /// assert_eq!(Score::find("offset_02"), None);
+/// // What it is, who uses it, what its ideal head is called.
+/// let score = Score::find("prefix_matching").expect("a score of this crate");
+/// assert!(score.summary().contains("right after an earlier copy") && score.source().starts_with("Olsson et al. 2022"));
+/// assert_eq!((score.head().as_ref(), Score::offset(2).head().as_ref()), ("induction head", "2-back head"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Score {
@@ -241,11 +265,27 @@ impl From<&'static Convention> for Score {
 
 impl Score {
     /// Every score without a parameter, in the order of their names.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::head_scores::{CONVENTIONS, Score};
+    /// assert!(Score::all().iter().map(Score::name).eq(CONVENTIONS.iter().map(|convention| convention.name)));
+    /// ```
     pub fn all() -> Vec<Self> {
         CONVENTIONS.iter().map(Self::from).collect()
     }
 
     /// `offset_N`: attention to the position `offset` before.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::head_scores::{Score, ideal_scores};
+    /// # use attn_circuits::prelude::*;
+    /// // With an offset of 1 it is the previous-token score under another name: same marks, same number.
+    /// let previous = Score::find("previous_token").expect("a score of this crate");
+    /// let batch = TokenBatch::new(array![[3, 1, 2, 1]], None)?;
+    /// let found = ideal_scores(&previous, &batch, &[Score::offset(1), Score::offset(2), previous.clone()]);
+    /// assert_eq!([0, 1, 2].map(|index| found[index].ceiling), [Some(1.0), Some(0.0), Some(1.0)]);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn offset(offset: usize) -> Self {
         Self { name: format!("offset_{offset}").into(), convention: &OFFSET, target: Target::Back(offset) }
     }
@@ -281,7 +321,18 @@ impl Score {
         Formula { target: self.target, average: self.convention.average, exclude: self.convention.exclude }
     }
 
-    /// The pairs (destination, source) of a sequence that the score looks for, destinations ascending.
+    /// The pairs (destination, source) of a sequence `[n]` that the score looks for, destinations ascending.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::head_scores::Score;
+    /// use ndarray::array;
+    /// let marks = |name| Score::find(name).map(|score| score.marks(array![0, 5, 7, 5, 7].view(), None));
+    /// // 5 stands at 1 and 3, 7 at 2 and 4.
+    /// assert_eq!(marks("duplicate_token"), Some(vec![(3, 1), (4, 2)]));
+    /// assert_eq!(marks("prefix_matching"), Some(vec![(3, 2), (4, 3)]));
+    /// // The stripe hangs on the period of the input, and none is known here.
+    /// assert_eq!(marks("induction_stripe"), Some(vec![]));
+    /// ```
     pub fn marks(&self, tokens: ArrayView1<u32>, repeats: Option<Repeats>) -> Vec<(usize, usize)> {
         self.target.marks(tokens, repeats)
     }
@@ -295,7 +346,14 @@ impl Score {
     }
 }
 
-/// The definition of a score, which prints in words.
+/// The definition of a score, which prints in words; [`Score::formula`] gives it.
+///
+/// ```
+/// use attn_circuits::circuit::head_scores::Score;
+/// let text = Score::offset(2).formula().to_string();
+/// assert!(text.starts_with("Marks (destination i, source j): j = i − 2, for every i ≥ 2."));
+/// assert!(text.contains("Score of a pattern A: Σ_j A[i, j] over the marks of a destination i"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Formula {
     target: Target,

@@ -63,6 +63,12 @@ impl Marks {
 }
 
 /// Uniform attention over the allowed positions, `[n, n]`.
+///
+/// ```
+/// use attn_circuits::circuit::head_scores::uniform;
+/// use ndarray::array;
+/// assert_eq!(uniform(2), array![[1.0, 0.0], [0.5, 0.5]]);
+/// ```
 pub fn uniform(n: usize) -> Array2<f32> {
     Array2::from_shape_fn((n, n), |(i, j)| if j <= i { 1.0 / (i + 1) as f32 } else { 0.0 })
 }
@@ -216,7 +222,8 @@ impl Tally {
     }
 }
 
-/// A score of several patterns, with what uniform attention and an ideal head would score on the same input.
+/// A score of several patterns, with what uniform attention and an ideal head would score on the same input. [`head_scores`] and
+/// [`ideal_scores`] make it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadScore {
     /// Which score.
@@ -263,10 +270,26 @@ pub(super) fn score_patterns(
     Ok(scores.iter().enumerate().map(score).collect())
 }
 
-/// Scores every head of a model on a batch, in each of the conventions asked.
+/// Scores every head of a model on a batch, in each of the conventions asked: one entry for each, in the order asked.
+///
+/// ```
+/// use attn_circuits::circuit::head_scores::{Score, head_scores};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let scores = ["previous_token", "prefix_matching", "tl_induction_mul"].map(|name| Score::find(name).expect("a score"));
+/// // The circuit's heads, 0.0 and 1.0, are ideal: each reaches the ceiling of its own scores.
+/// for (found, head) in head_scores(&model, &tokens, &scores)?.iter().zip([0, 1, 1]) {
+///     let (values, ceiling) = found.values.as_ref().zip(found.ceiling).expect("the tokens repeat");
+///     assert!(values.len() == 2 && found.floor < Some(values[head]));
+///     assert!((values[head] - ceiling).abs() < 1e-3, "{}", found.score.name());
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
-/// If the model cannot read the batch.
+/// [`crate::Error::Invalid`] if the model cannot read the batch.
 pub fn head_scores(model: &Transformer, batch: &TokenBatch, scores: &[Score]) -> Result<Vec<HeadScore>> {
     let (n_layers, n_heads) = (model.config().n_layers, model.config().n_heads);
     let floor = uniform(batch.length());
@@ -279,7 +302,8 @@ pub fn head_scores(model: &Transformer, batch: &TokenBatch, scores: &[Score]) ->
     })
 }
 
-/// What one ideal head, that of `of`, scores on a batch in each of the conventions asked, and what uniform attention does.
+/// What one ideal head, that of `of`, scores on a batch in each of the conventions asked (the ceilings), and what uniform
+/// attention does (the floors). There is no model, and so there are no values.
 ///
 /// ```
 /// use attn_circuits::circuit::head_scores::{Score, ideal_scores};

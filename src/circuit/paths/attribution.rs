@@ -6,7 +6,23 @@ use crate::model::{HeadId, Keep, Positions, Transformer};
 use ndarray::{Array1, Array2, ArrayView2, s};
 use std::fmt;
 
-/// Something that writes to the stream.
+/// Something that writes to the stream, or to the logits themselves. All of them together make the logits.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::{logit_attribution, paths};
+/// let model = notebook.model("one", "{ kind: random, layers: 1, heads: 2, d_model: 8, vocab: 9, context: 13, biases: true }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let groups = [(0..12).collect()];
+/// let found = logit_attribution(&model, &tokens, &groups)?;
+/// let names: Vec<_> = found.iter().map(|part| part.component.to_string()).collect();
+/// assert_eq!(names, ["embed", "position", "0.0", "0.1", "bias"]);
+/// // They sum to the logit of the token that follows.
+/// let sum: f64 = found.iter().map(|part| part.logit[0]).sum();
+/// assert!((sum - paths(&model, &tokens, 0, &groups)?.logit[0]).abs() < 1e-4);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Component {
     /// The token embedding.
@@ -32,12 +48,12 @@ impl fmt::Display for Component {
     }
 }
 
-/// What a component contributes to logits, one number for each group of positions.
+/// What a component contributes to logits, one number for each group of positions. [`logit_attribution`] finds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attribution {
     /// Which component.
     pub component: Component,
-    /// Mean contribution to the logit of the token that follows.
+    /// Mean contribution to the logit of the token that follows, over the positions of the group and all sequences.
     pub logit: Vec<f64>,
     /// The same, less the mean contribution to all logits.
     pub above_mean: Vec<f64>,
@@ -74,15 +90,34 @@ fn row_means(w: ArrayView2<f32>) -> Array1<f32> {
     w.rows().into_iter().map(|row| (row.iter().map(|&v| f64::from(v)).sum::<f64>() / row.len() as f64) as f32).collect()
 }
 
-/// Direct logit attribution: what each component contributes to the logit of the token that follows, by itself and through no
-/// other head.
+/// Direct logit attribution, as TransformerLens has it: what each component contributes to the logit of the token that follows,
+/// by itself and through no other head.
 ///
 /// With LayerNorm: behind the last one, its scale held at its value in the run; centred, and multiplied by its weight. The parts sum
 /// to the logit. In the order of [`Component`]; [`Component::Position`] only with standard positions, [`Component::Bias`] only if
 /// the model has any that are not zero.
 ///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::{Component, logit_attribution};
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// // In the second repeat the induction head gives the right token its logit of 10, and nobody else writes what W_U reads.
+/// for part in logit_attribution(&model, &tokens, &[(7..12).collect()])? {
+///     let logit = if part.component == Component::Head(HeadId::new(1, 0)) { 10.0 } else { 0.0 };
+///     assert!((part.logit[0] - logit).abs() < 1e-4);
+///     // One of 13 tokens is raised: the mean over all of them rises by a thirteenth.
+///     assert!((part.above_mean[0] - logit * 12.0 / 13.0).abs() < 1e-4);
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
-/// If the model cannot read the batch.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds.
+///
+/// # Panics
+/// If a group has a position that predicts nothing: `n − 1` or beyond.
 pub fn logit_attribution(model: &Transformer, batch: &TokenBatch, groups: &[Vec<usize>]) -> Result<Vec<Attribution>> {
     let frozen = Frozen::new(model);
     let config = model.config();

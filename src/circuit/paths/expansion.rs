@@ -8,6 +8,23 @@ use ndarray::{Array2, ArrayView3};
 use std::fmt;
 
 /// A part of the logits.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::{Part, paths};
+/// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 16, vocab: 10, context: 13 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let groups = [(0..12).collect()];
+/// let found = [1, 2].map(|max_order| paths(&model, &tokens, max_order, &groups));
+/// let [some, all] = found.map(|found| found.map(|found| found.parts));
+/// // What is left beside the paths through at most one head is what those through two do.
+/// let rest: f64 = some?.iter().filter(|(part, _)| *part == Part::Rest).map(|(_, effect)| effect.logit[0]).sum();
+/// let longer = |part: &Part| matches!(part, Part::Path(path) if path.order() == 2);
+/// let listed: f64 = all?.iter().filter(|(part, _)| longer(part)).map(|(_, effect)| effect.logit[0]).sum();
+/// assert!((rest - listed).abs() < 1e-4);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// One path from the embedding (tokens and positions).
@@ -33,6 +50,21 @@ impl fmt::Display for Part {
 }
 
 /// What a part of the logits does, one number for each group of positions.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::paths;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let found = paths(&model, &tokens, 1, &[(7..12).collect()])?;
+/// // In the second repeat the induction head is all of the logits: without its path nothing is known of the next of 13 tokens.
+/// let head = found.parts.iter().find(|(part, _)| part.to_string() == "1.0").map(|(_, effect)| effect);
+/// let head = head.expect("the path through that head");
+/// assert!((head.logit[0] - 10.0).abs() < 1e-4 && (head.largest[0] - 1.0).abs() < 1e-4);
+/// assert!((head.loss_change[0] - (13f64.ln() - found.loss[0])).abs() < 1e-4);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effect {
     /// Mean contribution to the logit of the token that follows.
@@ -44,12 +76,12 @@ pub struct Effect {
     pub largest: Vec<f64>,
 }
 
-/// The logits as a sum.
+/// The logits as a sum: what [`paths()`] finds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expansion {
     /// Mean logit of the token that follows, for each group: the sum of those of the parts.
     pub logit: Vec<f64>,
-    /// Mean loss of the model, for each group.
+    /// Mean loss of the model in nats, for each group.
     pub loss: Vec<f64>,
     /// The parts, in the order of [`Part`].
     pub parts: Vec<(Part, Effect)>,
@@ -66,11 +98,32 @@ struct Sums {
 /// held at their values in the run.
 ///
 /// The paths form a tree that is walked depth-first; what a path writes is computed from what its beginning writes, and no more
-/// streams are alive than the longest path has heads. [`Part::Bias`] is there only if the model has biases other than zero, [`Part::Rest`] only if
-/// there are paths beyond `max_order`.
+/// streams are alive than the longest path has heads. [`Part::Bias`] is there only if the model has biases other than zero,
+/// [`Part::Rest`] only if there are paths beyond `max_order`. [`count_up_to`](super::count_up_to) says how many paths that is.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::paths;
+/// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 16, vocab: 10, context: 13 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let found = paths(&model, &tokens, 1, &[(0..12).collect()])?;
+/// let names: Vec<_> = found.parts.iter().map(|(part, _)| part.to_string()).collect();
+/// assert_eq!(names, ["direct", "0.0", "0.1", "1.0", "1.1", "rest", "residual"]);
+/// // The parts sum to the logits. What they miss is rounding.
+/// let sum: f64 = found.parts.iter().map(|(_, effect)| effect.logit[0]).sum();
+/// assert!((sum - found.logit[0]).abs() < 1e-4);
+/// assert!(found.parts[6].1.largest[0] < 1e-5);
+/// // A context of 13 does not hold 14 tokens.
+/// assert!(paths(&model, &TokenBatch::new(Array2::zeros((1, 14)), None)?, 1, &[vec![0]]).is_err());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
-/// If the model cannot read the batch.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds.
+///
+/// # Panics
+/// If a group has a position that predicts nothing: `n − 1` or beyond.
 pub fn paths(model: &Transformer, batch: &TokenBatch, max_order: usize, groups: &[Vec<usize>]) -> Result<Expansion> {
     let frozen = Frozen::new(model);
     let keep = Keep { logits: true, ..Frozen::KEEP };

@@ -3,7 +3,7 @@
 //! logits").
 //!
 //! Everything here is summed over groups of positions: each group is a list of positions below `n − 1`, since the last token
-//! predicts nothing.
+//! predicts nothing. A mean over an empty group is no number.
 
 mod attribution;
 mod expansion;
@@ -22,6 +22,18 @@ use std::cmp::Ordering;
 use std::fmt;
 
 /// A chain of heads of increasing layers; without heads it is the direct path.
+///
+/// ```
+/// use attn_circuits::circuit::paths::Path;
+/// use attn_circuits::model::HeadId;
+/// let path = Path::new(vec![HeadId::new(0, 1), HeadId::new(1, 2)]);
+/// assert_eq!((path.order(), path.heads()[1]), (2, HeadId::new(1, 2)));
+/// assert_eq!(path.to_string(), "0.1>1.2");
+/// // The direct path has no heads, and comes first: paths are sorted by order.
+/// let direct = Path::new(vec![]);
+/// assert_eq!(direct.to_string(), "direct");
+/// assert!(direct < path && Path::new(vec![HeadId::new(1, 0)]) < path);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Path(Vec<HeadId>);
 
@@ -67,6 +79,19 @@ impl fmt::Display for Path {
 }
 
 /// How many paths of exactly this order there are: `C(L, order) · H^order`; the largest number if it is beyond counting.
+///
+/// ```
+/// # use attn_circuits::model::{ModelConfig, Normalization, Positions};
+/// use attn_circuits::circuit::paths::count_of_order;
+/// # let config = ModelConfig {
+/// #     n_layers: 3, n_heads: 4, d_model: 16, d_head: 4, d_vocab: 10, n_ctx: 12,
+/// #     normalization: Normalization::None, eps: 1e-5, positions: Positions::Standard, attn_scale: 2.0,
+/// # };
+/// // Of three layers of four heads: two of the layers, and one head of each.
+/// assert_eq!(count_of_order(&config, 2), 3 * 4 * 4);
+/// // No path passes through two heads of one layer: they do not read each other.
+/// assert_eq!(count_of_order(&config, 4), 0);
+/// ```
 pub fn count_of_order(config: &ModelConfig, order: usize) -> u128 {
     if order > config.n_layers {
         return 0;
@@ -79,7 +104,20 @@ pub fn count_of_order(config: &ModelConfig, order: usize) -> u128 {
     layers.zip(heads).and_then(|(layers, heads)| layers.checked_mul(heads)).unwrap_or(u128::MAX)
 }
 
-/// How many paths there are through at most `max_order` heads.
+/// How many paths there are through at most `max_order` heads, the direct one included; the largest number if it is beyond
+/// counting.
+///
+/// ```
+/// # use attn_circuits::model::{ModelConfig, Normalization, Positions};
+/// use attn_circuits::circuit::paths::count_up_to;
+/// # let config = ModelConfig {
+/// #     n_layers: 3, n_heads: 4, d_model: 16, d_head: 4, d_vocab: 10, n_ctx: 12,
+/// #     normalization: Normalization::None, eps: 1e-5, positions: Positions::Standard, attn_scale: 2.0,
+/// # };
+/// // A path goes by each of three layers, or through one of its four heads.
+/// assert_eq!(count_up_to(&config, 3), (1 + 4u128).pow(3));
+/// assert_eq!(count_up_to(&config, 1), 1 + 3 * 4);
+/// ```
 pub fn count_up_to(config: &ModelConfig, max_order: usize) -> u128 {
     // Beyond counting, further orders add nothing: there may be any number of them.
     let add = |sum: u128, order| sum.checked_add(count_of_order(config, order));

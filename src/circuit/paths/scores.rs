@@ -6,6 +6,24 @@ use ndarray::{Array2, Array3, ArrayView1, Axis, s};
 use std::fmt;
 
 /// Whether positions are a source of their own.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::{Split, score_paths, source_count};
+/// use ndarray::ArrayView1;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let own = |tokens: ArrayView1<u32>| (1..tokens.len()).map(|i| (i, i)).collect::<Vec<_>>();
+/// for (split, names) in [(Split::Own, vec!["embed", "position", "0.0"]), (Split::Together, vec!["direct", "0.0"])] {
+///     let found = score_paths(&model, &tokens, &[HeadId::new(1, 0)], split, &[own])?;
+///     let sources: Vec<_> = found[0][0].sources.iter().map(|source| source.to_string()).collect();
+///     assert_eq!(sources, names);
+///     // The count allows for biases, of which this model has none.
+///     assert_eq!(source_count(model.config(), 1, split), names.len() + 1);
+/// }
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// `embed` and `position` are two sources.
@@ -14,7 +32,7 @@ pub enum Split {
     Together,
 }
 
-/// What a query or a key is made of.
+/// What a query or a key is made of. [`Split`] shows the sources of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// Tokens and positions together.
@@ -56,7 +74,19 @@ fn sources(config: &ModelConfig, layer: usize, split: Split, has_bias: bool) -> 
     all
 }
 
-/// How many sources the heads of a layer read at most.
+/// How many sources the heads of a layer read at most: what is embedded, the heads of earlier layers, and biases.
+///
+/// ```
+/// # use attn_circuits::model::{ModelConfig, Normalization, Positions};
+/// use attn_circuits::circuit::paths::{Split, source_count};
+/// # let config = ModelConfig {
+/// #     n_layers: 3, n_heads: 4, d_model: 16, d_head: 4, d_vocab: 10, n_ctx: 12,
+/// #     normalization: Normalization::None, eps: 1e-5, positions: Positions::Standard, attn_scale: 2.0,
+/// # };
+/// // In layer 2: tokens, positions, two layers of four heads, and biases.
+/// assert_eq!(source_count(&config, 2, Split::Own), 1 + 1 + 2 * 4 + 1);
+/// assert_eq!(source_count(&config, 2, Split::Together), 1 + 2 * 4 + 1);
+/// ```
 pub fn source_count(config: &ModelConfig, layer: usize, split: Split) -> usize {
     // Without a list of all heads: a plan may ask for models that are too large to be listed.
     let positions = usize::from(split == Split::Own && config.has_w_pos());
@@ -64,6 +94,25 @@ pub fn source_count(config: &ModelConfig, layer: usize, split: Split) -> usize {
 }
 
 /// The terms of one head's attention score.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::{Split, score_paths};
+/// use ndarray::ArrayView1;
+/// let model = notebook.model("random", "{ kind: random, layers: 2, heads: 2, d_model: 16, vocab: 10, context: 13 }")?;
+/// let tokens = TokenBatch::new(array![[3, 1, 4]], None)?;
+/// let (marked, none) = (vec![(2, 0)], vec![]);
+/// let marks = [marked, none].map(|pairs: Vec<(usize, usize)>| move |_: ArrayView1<u32>| pairs.clone());
+/// let found = score_paths(&model, &tokens, &[HeadId::new(1, 1)], Split::Own, &marks)?;
+/// // The terms add up to what the marked source, 0, scores above the others, 1 and 2.
+/// let scores = model.run(&tokens, Keep { scores: true, ..Keep::NOTHING })?.scores[1].mapv(f64::from);
+/// let above = scores[[0, 1, 2, 0]] - 0.5 * (scores[[0, 1, 2, 1]] + scores[[0, 1, 2, 2]]);
+/// assert!(found[0][0].value.as_ref().is_some_and(|value| (value.sum() - above).abs() < 1e-5));
+/// // Without a mark there is nothing to compare.
+/// assert_eq!(found[1][0].value, None);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScoreTerms {
     /// The head.
@@ -82,14 +131,38 @@ pub struct ScoreTerms {
 /// each of `marks` a list in the order of `heads`.
 ///
 /// Each of `marks` names, for a sequence of tokens, pairs (destination, source). A destination counts if some of its allowed sources
-/// (itself and those before) are marked and some are not; its number is the mean score of those that are less the mean score of those that
-/// are not, so that what raises all sources alike, and does nothing to attention, falls out. A term's value is the mean over the
-/// destinations that count, of all sequences. The terms sum to the same mean of the scores themselves: exactly, since a score
-/// is bilinear in query and key (Elhage et al. 2021, "Path expansion of attention scores"); with LayerNorm the scale is held
-/// at its value in the run. Rotary positions turn each source's queries and keys and are no source of their own.
+/// (itself and those before) are marked and some are not; its number is the mean score of those that are less the mean score of
+/// those that are not, so that what raises all sources alike, and does nothing to attention, falls out. A term's value is the
+/// mean over the destinations that count, of all sequences. The terms sum to the same mean of the scores themselves: exactly,
+/// since a score is bilinear in query and key (Elhage et al. 2021, "Path expansion of attention scores"); with LayerNorm the
+/// scale is held at its value in the run. Rotary positions turn each source's queries and keys and are no source of their own.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// use attn_circuits::circuit::paths::{Source, Split, score_paths};
+/// use ndarray::ArrayView1;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// // What an induction head should see from the second repeat: the position behind the earlier copy of the current token.
+/// let behind = |_: ArrayView1<u32>| (7..13).map(|i| (i, i - 6 + 1)).collect::<Vec<_>>();
+/// let terms = &score_paths(&model, &tokens, &[HeadId::new(1, 0)], Split::Own, &[behind])?[0][0];
+/// // K-composition: the query is the token, the key what the previous-token head wrote; they meet with the sharpness of 20.
+/// let wired = (Source::Embed, Source::Head(HeadId::new(0, 0)));
+/// for ((query, key), value) in terms.value.iter().flat_map(|value| value.indexed_iter()) {
+///     let expected = if (terms.sources[query], terms.sources[key]) == wired { 20.0 } else { 0.0 };
+///     assert!((value - expected).abs() < 1e-3);
+/// }
+/// // So they meet in full.
+/// assert!((terms.size - 20.0).abs() < 1e-3);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
-/// If the model cannot read the batch or has no such head.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or has no such head.
+///
+/// # Panics
+/// If a mark lies beyond the sequence.
 pub fn score_paths(
     model: &Transformer,
     batch: &TokenBatch,

@@ -3,6 +3,20 @@
 use crate::model::{HeadId, ModelConfig};
 
 /// A circuit of a model.
+///
+/// ```
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
+/// let matching = Circuit::KComposition { from, to };
+/// assert!(matching.is_over_tokens() && !Circuit::Qk(to).is_over_tokens());
+/// assert_eq!(matching.heads(), (Some(to), Some(from)));
+/// // The pair scores 20 where the token before is the one here, whatever it is, and 0 elsewhere.
+/// let scores = Circuits::new(&model).low_rank(matching)?.dense() / model.config().attn_scale;
+/// assert!((scores - Array2::<f64>::eye(13) * 20.0).iter().all(|error| error.abs() < 1e-4));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Circuit {
     /// The direct path, `W_E W_U` `[V, V]`: token here, token next.
@@ -84,8 +98,24 @@ pub struct Size {
     pub expanded: usize,
 }
 
-/// The size of a circuit as a low-rank product and multiplied out. It is also the number of multiply-adds that it takes to send one
-/// vector through it. Beyond what can be counted it is the largest number there is.
+/// The size of a circuit as a low-rank product (`2 V k` over tokens, `2 V d` of the direct path, `2 d k` between vectors of the
+/// stream) and multiplied out (`V²` or `d²`). It is also the number of multiply-adds that it takes to send one vector through it.
+/// Beyond what can be counted it is the largest number there is.
+///
+/// ```
+/// # use attn_circuits::model::{ModelConfig, Normalization, Positions};
+/// use attn_circuits::circuit::weights::{Circuit, size};
+/// use attn_circuits::model::HeadId;
+/// let config = ModelConfig {
+///     n_layers: 12, n_heads: 12, d_model: 768, d_head: 64, d_vocab: 50257, n_ctx: 1024,
+///     normalization: Normalization::None, eps: 1e-5, positions: Positions::Standard, attn_scale: 8.0,
+/// };
+/// // Of a model like GPT-2 small: what a head raises for each token, as two factors of 64 columns and as a table.
+/// let table = size(&config, Circuit::FullOv(HeadId::new(0, 0)));
+/// assert_eq!((table.factored, table.expanded), (2 * 50257 * 64, 50257 * 50257));
+/// let stream = size(&config, Circuit::Ov(HeadId::new(0, 0)));
+/// assert_eq!((stream.factored, stream.expanded), (2 * 768 * 64, 768 * 768));
+/// ```
 pub fn size(model: &ModelConfig, circuit: Circuit) -> Size {
     let (width, inner) = match circuit {
         Circuit::Direct => (model.d_vocab, model.d_model),

@@ -40,6 +40,7 @@ use std::sync::OnceLock;
 /// let model = Transformer::new(config, weights)?;
 /// let circuits = Circuits::new(&model);
 /// let copying = Circuit::FullOv(HeadId::new(0, 0));
+/// assert_eq!(circuits.model().config().d_vocab, 3);
 /// assert_eq!(circuits.low_rank(copying)?.dense(), Array2::<f64>::eye(3) * 2.0);
 /// assert_eq!(circuits.eigenvalues(copying)?[0].re, 2.0);
 /// # Ok::<(), attn_circuits::Error>(())
@@ -119,6 +120,19 @@ impl<'a> Circuits<'a> {
     }
 
     /// Computes what `circuits` share, with all threads. Otherwise the first circuit that needs it computes it, alone.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// use attn_circuits::circuit::weights::Shared;
+    /// let model = notebook.model("small", "{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 20, context: 9 }")?;
+    /// let circuits = Circuits::new(&model);
+    /// let wanted: Vec<_> = model.config().heads().map(Circuit::FullOv).collect();
+    /// circuits.prepare(&wanted, Shared::Eigenvalues);
+    /// // Sooner, and the same to the digit.
+    /// assert_eq!(circuits.eigenvalues(wanted[3])?, Circuits::new(&model).eigenvalues(wanted[3])?);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn prepare(&self, circuits: &[Circuit], shared: Shared) {
         // Not inside `get_or_init`: a thread that waits there for its other half may be handed a circuit that waits for this one.
         let set = |place: &OnceLock<Array2<f64>>, left: ArrayView2<f32>| {
@@ -176,7 +190,23 @@ impl<'a> Circuits<'a> {
         pairs.try_fold(first, |product, next| product.then(&next?))
     }
 
-    /// The circuit as a low-rank product.
+    /// The circuit as a low-rank product: `[d, d]` between vectors of the stream, `[V, V]` over tokens.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let yaml = "{ kind: random, layers: 1, heads: 2, d_model: 8, vocab: 9, context: 8, positions: none }";
+    /// let model = notebook.model("one", yaml)?;
+    /// let circuits = Circuits::new(&model);
+    /// let row = |circuit, token| Ok::<_, Error>(circuits.low_rank(circuit)?.dense().row(token).to_owned());
+    /// // The first token of a sequence attends to itself: its logits are its bigrams, and what it raises through each head.
+    /// let logits = model.run(&TokenBatch::new(array![[7, 3]], None)?, Keep { logits: true, ..Keep::NOTHING })?.logits;
+    /// let of_heads = row(Circuit::FullOv(HeadId::new(0, 0)), 7)? + row(Circuit::FullOv(HeadId::new(0, 1)), 7)?;
+    /// let sum = row(Circuit::Direct, 7)? + of_heads;
+    /// let found = logits.map(|logits| logits.slice(s![0, 0, ..]).mapv(f64::from)).expect("logits were asked for");
+    /// assert!((found - sum).iter().all(|error| error.abs() < 1e-4));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// None that a model's own heads can cause.
@@ -204,7 +234,20 @@ impl<'a> Circuits<'a> {
     }
 
     /// A product of the circuit's norm and singular values, of width `d` however many tokens there are: the circuit in orthonormal
-    /// bases of what `W_E` writes and what reads it. Not one of its eigenvalues.
+    /// bases of what `W_E` writes and what reads it. Not one of its eigenvalues. At most `[d, d]`; a circuit between vectors of
+    /// the stream is as it is.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("small", "{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 20, context: 9 }")?;
+    /// let circuits = Circuits::new(&model);
+    /// let table = Circuit::FullOv(HeadId::new(1, 0));
+    /// let (small, whole) = (circuits.compressed(table)?, circuits.low_rank(table)?);
+    /// assert_eq!((small.dim(), whole.dim()), ((8, 8), (20, 20)));
+    /// assert!((small.norm() - whole.norm()).abs() < 1e-9 * whole.norm());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// None that a model's own heads can cause.
@@ -228,7 +271,23 @@ impl<'a> Circuits<'a> {
         }
     }
 
-    /// The singular values that can differ from zero, descending: `min(d, k)` of them, or `min(V, d, k)` of a circuit over tokens.
+    /// The singular values that can differ from zero, descending: `min(d, k)` of them, or `min(V, d, k)` of a circuit over
+    /// tokens, or `min(V, d)` of the direct path.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("small", "{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 20, context: 9 }")?;
+    /// let circuits = Circuits::new(&model);
+    /// let head = HeadId::new(1, 0);
+    /// assert_eq!(circuits.singular_values(Circuit::FullQk(head))?.len(), 4);
+    /// assert_eq!(circuits.singular_values(Circuit::Direct)?.len(), 8);
+    /// // The wired induction head gives each of 13 tokens a logit of 10: ten times the identity.
+    /// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+    /// let of_wired = Circuits::new(&model).singular_values(Circuit::FullOv(head))?;
+    /// assert!(of_wired.len() == 13 && of_wired.iter().all(|value| (value - 10.0).abs() < 1e-4));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if the iteration does not converge.
@@ -240,9 +299,27 @@ impl<'a> Circuits<'a> {
     }
 
     /// A matrix no larger than `[k, k]` whose eigenvalues are those of the circuit, apart from zeros: `B A` for a circuit `A B`, the
-    /// head's part of `A` with orthonormal columns; where there are fewer than `k` tokens, the circuit itself.
+    /// head's part of `A` with orthonormal columns; where there are fewer than `k` tokens, the circuit itself. Of the direct path
+    /// it is `W_U W_E` `[d, d]`; where there are fewer than `d` tokens, the path itself.
     ///
     /// Since `A` is orthonormal, the norm of the matrix, too, is a property of the circuit: `W_V M` and `M⁻¹ W_O` have the same one.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("small", "{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 20, context: 9 }")?;
+    /// let circuits = Circuits::new(&model);
+    /// let table = Circuit::FullOv(HeadId::new(0, 0));
+    /// let mut weights = model.to_weights();
+    /// weights.blocks[0].w_v *= 3.0;
+    /// weights.blocks[0].w_o /= 3.0;
+    /// let same = Transformer::new(model.config().clone(), weights)?;
+    /// let (core, other) = (circuits.core(table)?, Circuits::new(&same).core(table)?);
+    /// assert_eq!(core.dim(), (4, 4));
+    /// let square = |core: &Array2<f64>| core.iter().map(|v| v * v).sum::<f64>();
+    /// assert!((square(&core) - square(&other)).abs() < 1e-5 * square(&core));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// None that a model's own heads can cause.
@@ -277,6 +354,20 @@ impl<'a> Circuits<'a> {
     /// path. Where `V` or `d` is smaller than that, the rest are zeros.
     ///
     /// Those of a circuit that has not enough eigenvectors are only accurate to a root of the machine precision.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("small", "{ kind: random, layers: 2, heads: 2, d_model: 8, vocab: 20, context: 9 }")?;
+    /// let circuits = Circuits::new(&model);
+    /// // As many as the head is wide, and they sum to the trace of the table.
+    /// let table = Circuit::FullOv(HeadId::new(0, 1));
+    /// let values = circuits.eigenvalues(table)?;
+    /// let sum: f64 = values.iter().map(|value| value.re).sum();
+    /// assert_eq!(values.len(), 4);
+    /// assert!((sum - circuits.low_rank(table)?.trace()?).abs() < 1e-9);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] if the iteration does not converge.

@@ -9,7 +9,20 @@ use ndarray::{Array2, ArrayView2};
 const ROUNDING: f64 = 30.0;
 
 impl Circuits<'_> {
-    /// The norm of a circuit; none where it is zero as far as weights in single precision can tell: no more than what rounding leaves.
+    /// The Frobenius norm of a circuit; none where it is zero as far as weights in single precision can tell: no more than what
+    /// rounding leaves.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("rotated", "{ kind: wired, circuit: induction, vocab: 13, context: 25, rotate: true }")?;
+    /// let circuits = Circuits::new(&model);
+    /// let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
+    /// // One head reads through its keys what the other writes, and nothing through its values.
+    /// assert!(circuits.norm_if_any(Circuit::KComposition { from, to })?.is_some());
+    /// assert_eq!(circuits.norm_if_any(Circuit::VirtualOv { from, to })?, None);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// None that a model's own heads can cause.
@@ -21,10 +34,25 @@ impl Circuits<'_> {
         Ok((norm > ROUNDING * rounding).then_some(norm))
     }
 
-    /// The norm of a circuit, and about how much of it the rounding of all weights to single precision can make up: half a unit in
-    /// the last place of every weight, independent of each other.
+    /// The Frobenius norm of a circuit, and about how much of it the rounding of all weights to single precision can make up:
+    /// half a unit in the last place of every weight, independent of each other.
     ///
     /// A circuit that wiring or pruning made zero has a norm of this size, not of 0, if its model was rotated or stored.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// let model = notebook.model("rotated", "{ kind: wired, circuit: induction, vocab: 13, context: 25, rotate: true }")?;
+    /// let circuits = Circuits::new(&model);
+    /// let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
+    /// // Zero but for the rounding of rotated weights, which is as large as said.
+    /// let (norm, rounding) = circuits.norm_and_rounding(Circuit::VirtualOv { from, to })?;
+    /// assert!(0.0 < norm && norm < 10.0 * rounding);
+    /// // A table that says each of 13 tokens with a logit of 10: of norm 10 √13.
+    /// let (norm, rounding) = circuits.norm_and_rounding(Circuit::FullOv(to))?;
+    /// assert!((norm - 10.0 * 13f64.sqrt()).abs() < 1e-3 && norm > 1e5 * rounding);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// None that a model's own heads can cause.

@@ -6,6 +6,18 @@ use crate::linalg::Complex;
 ///
 /// Of a full OV circuit it is the copying score, of a K-composition term over tokens the matching score (Elhage et al. 2021,
 /// "Copying matrices and eigenvalues").
+///
+/// ```
+/// use attn_circuits::circuit::weights::positive_share;
+/// use attn_circuits::linalg::Complex;
+/// let share = |values: &[(f64, f64)]| positive_share(&values.iter().map(|&(re, im)| Complex::new(re, im)).collect::<Vec<_>>());
+/// assert_eq!(share(&[(2.0, 0.0), (1.0, 0.0)]), Some(1.0));
+/// // A rotation by a right angle maps nothing to itself.
+/// assert_eq!(share(&[(0.0, 1.0), (0.0, -1.0)]), Some(0.0));
+/// // (3 − 1) / (5 + 1)
+/// assert_eq!(share(&[(3.0, 4.0), (-1.0, 0.0)]), Some(1.0 / 3.0));
+/// assert_eq!(share(&[(0.0, 0.0)]), None);
+/// ```
 pub fn positive_share(eigenvalues: &[Complex]) -> Option<f64> {
     // In parts of a power of two near the largest: no sum overflows, and no digit is rounded otherwise than without it.
     let largest = eigenvalues.iter().fold(0.0, |largest: f64, value| largest.max(value.re.abs()).max(value.im.abs()));

@@ -97,6 +97,25 @@ impl ModelKind for Bigram {
 }
 
 /// A bigram chain as a model without layers knows it.
+///
+/// What [`ModelKind::theory`] says of a [`Bigram`].
+///
+/// ```
+/// use attn_circuits::model::build::{Bigram, CutChain, ModelKind, Theory};
+/// use attn_circuits::stream::Stream;
+/// use serde_json::json;
+/// let loss = |d_model: usize| -> Result<[f64; 2], Box<dyn std::error::Error>> {
+///     let bigram: Bigram = serde_json::from_value(json!({ "vocab": 10, "context": 13, "d_model": d_model }))?;
+///     let Theory::Chain(CutChain { chain, tokens, width }) = bigram.theory()? else { panic!("it is a chain") };
+///     let chain = chain.draw(tokens, &Stream::new(1))?;
+///     let (present, next) = chain.factors(width)?;    // [V, d], [d, V]
+///     Ok([chain.mean_loss(present.dot(&next).view()), chain.entropy_rate()])
+/// };
+/// // What is cut off is missed; of V − 1 terms nothing is.
+/// let ([narrow, least], [wide, same]) = (loss(3)?, loss(9)?);
+/// assert!(narrow > least + 1e-3 && (wide - same).abs() < 1e-9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CutChain {
     /// The chain.

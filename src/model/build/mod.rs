@@ -1,4 +1,62 @@
 //! Kinds of model: what `models:` of an experiment can hold.
+//!
+//! A kind is its parameters, checked: [`Wired`], [`Random`], [`Bigram`], [`Import`]. In a program, they are read from what a file
+//! would say, and build models from a random stream.
+//!
+//! ```
+//! use attn_circuits::model::build::{BuildContext, ModelKind, Random};
+//! use attn_circuits::stream::Stream;
+//! use serde_json::json;
+//! # use std::path::Path;
+//! let random = |layers: usize| -> Result<Random, serde_json::Error> {
+//!     serde_json::from_value(json!({ "layers": layers, "heads": 2, "d_model": 16, "vocab": 10, "context": 13 }))
+//! };
+//! let context = BuildContext { base: Path::new("."), stream: Stream::new(2021).child("random") };
+//! let (shallow, deep) = (random(1)?.build(&context)?, random(2)?.build(&context)?);
+//! // Each tensor has a stream of its own: the deeper model begins like the other one.
+//! assert_eq!(shallow.to_weights().blocks[0], deep.to_weights().blocks[0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A model of kind `bigram` is a chain, as far as its width allows, and knows all that can be known of a text of it:
+//!
+//! ```
+//! # use attn_circuits::model::build::{Bigram, BuildContext, ModelKind};
+//! # use attn_circuits::stream::Stream;
+//! # use serde_json::json;
+//! # use std::path::Path;
+//! let parameters = json!({ "chain": { "sharpness": 2 }, "vocab": 12, "context": 40 });
+//! let bigram: Bigram = serde_json::from_value(parameters)?;
+//! # let context = BuildContext { base: Path::new("."), stream: Stream::new(2021) };
+//! let model = bigram.build(&context)?;
+//! assert_eq!(model.config().d_model, 11);    // V − 1 is wide enough for every chain.
+//! let chain = bigram.chain.draw(12, &context.stream)?;
+//! let logits = model.w_e().dot(&model.w_u()).mapv(f64::from);
+//! assert!((chain.mean_loss(logits.view()) - chain.entropy_rate()).abs() < 1e-6);    // nats
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A model from files can be scrambled, each head turned by itself: its singular values stay, and how it lies to other heads is
+//! left to chance.
+//!
+//! ```
+//! # use attn_circuits::prelude::*;
+//! # use attn_circuits::model::build::{BuildContext, Import, ModelKind};
+//! # use attn_circuits::stream::Stream;
+//! # let mut notebook = Notebook::new("example")?;
+//! # let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+//! # let folder = tempfile::tempdir()?;
+//! # let context = BuildContext { base: folder.path(), stream: Stream::new(2021) };
+//! # let id = HeadId::new(1, 0);
+//! export(&model, &folder.path().join("mine"))?;
+//! let import = Import { weights: "mine/weights.safetensors".into(), config: None, scramble: true };
+//! assert!(import.is_random() && import.files().contains(&"mine/config.json".into()));
+//! let scrambled = import.build(&context)?;
+//! let values = |model: &Transformer| Circuits::new(model).low_rank(Circuit::Ov(id))?.singular_values();
+//! assert!(values(&model)?.iter().zip(values(&scrambled)?).all(|(was, is)| (was - is).abs() < 1e-4));
+//! assert!(model.head(id).w_v != scrambled.head(id).w_v);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bigram;
 mod import;
@@ -20,6 +78,21 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 /// What a builder may use besides its own parameters.
+///
+/// ```
+/// use attn_circuits::model::build::{BuildContext, MODELS, ModelKind};
+/// use attn_circuits::kind::Kind;
+/// use attn_circuits::stream::Stream;
+/// use serde_json::json;
+/// # use std::path::Path;
+/// # let random = Kind::<dyn ModelKind>::find(MODELS, "random").expect("a kind of model");
+/// let kind = (random.parse)(json!({ "layers": 1, "heads": 2, "d_model": 8, "vocab": 5, "context": 9 }))?;
+/// let models = Stream::new(2021).child("models");
+/// let build = |name: &str| kind.build(&BuildContext { base: Path::new("."), stream: models.child(name) });
+/// // The name is what draws hang on: one model is the same at any time, two of the same parameters differ.
+/// assert!(build("a")? == build("a")? && build("a")? != build("b")?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct BuildContext<'a> {
     /// Relative paths start here: the folder of the experiment file.
@@ -29,12 +102,60 @@ pub struct BuildContext<'a> {
 }
 
 /// The checked parameters of a kind of model.
+///
+/// Three methods have to be written. The others answer for a kind that reads no files, and of which no theory says anything. A
+/// kind of one's own, as [`crate::experiment::Registries`] takes it:
+///
+/// ```
+/// use attn_circuits::model::build::{BuildContext, ModelKind, Theory};
+/// use attn_circuits::model::{ModelConfig, Normalization, Positions, Transformer, Weights};
+/// # use attn_circuits::Result;
+/// # use attn_circuits::stream::Stream;
+/// # use ndarray::Array2;
+/// # use std::path::{Path, PathBuf};
+/// /// Says each token again.
+/// #[derive(Debug)]
+/// struct Echo {
+///     vocab: usize,
+/// }
+///
+/// impl ModelKind for Echo {
+///     fn config(&self, _: &Path) -> Result<ModelConfig> {
+///         let config = ModelConfig {
+///             n_layers: 0, n_heads: 0, d_model: self.vocab, d_head: 0, d_vocab: self.vocab, n_ctx: 9,
+///             normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 1.0,
+///         };
+///         config.check().map(|()| config)
+///     }
+///
+///     fn build(&self, context: &BuildContext) -> Result<Transformer> {
+///         let (w_e, w_u) = (Array2::eye(self.vocab), Array2::eye(self.vocab) * 10.0);
+///         let weights = Weights { w_e, w_pos: None, blocks: vec![], ln_final: None, w_u, b_u: None };
+///         Transformer::new(self.config(context.base)?, weights)
+///     }
+///
+///     fn is_random(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// let kind = Echo { vocab: 5 };
+/// let model = kind.build(&BuildContext { base: Path::new("."), stream: Stream::new(1) })?;
+/// assert_eq!(model.config(), &kind.config(Path::new("."))?);
+/// assert!(Echo { vocab: 0 }.config(Path::new(".")).is_err());
+/// // The other methods.
+/// assert_eq!(kind.files(), Vec::<PathBuf>::new());
+/// assert_eq!(kind.building_bytes(model.config()) as u128, 4 * model.config().n_params());
+/// assert_eq!((kind.wiring()?, kind.theory()?), (None, Theory::Nothing));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub trait ModelKind: Send + Sync + Debug {
     /// The configuration of the model that [`ModelKind::build`] makes, found without making it. Whatever can be wrong with the
     /// parameters (and the header of a file of weights) is found here, before anything is computed.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] and [`crate::Error::File`] say what is wrong and what to do.
+    /// [`Error::Parameter`] and [`Error::Invalid`] say what is wrong with the parameters, [`Error::File`] and [`Error::Io`] what
+    /// with a file, and what to do.
     fn config(&self, base: &Path) -> Result<ModelConfig>;
 
     /// Makes the model.
@@ -77,6 +198,23 @@ pub trait ModelKind: Send + Sync + Debug {
 }
 
 /// What is known of all models of a kind with the same parameters.
+///
+/// [`crate::circuit::closed_forms`] has what follows from it.
+///
+/// ```
+/// use attn_circuits::model::build::{Bigram, ModelKind, Random, Theory, Wired};
+/// use serde_json::{from_value, json};
+/// let wired = json!({ "circuit": "induction", "vocab": 13, "context": 25, "rotate": true });
+/// let Theory::Wiring(wiring) = from_value::<Wired>(wired)?.theory()? else { panic!("a rotation blurs nothing") };
+/// assert_eq!(wiring.n_layers, 2);
+/// let noisy = json!({ "circuit": "induction", "vocab": 13, "context": 25, "noise": 0.1 });
+/// assert_eq!(from_value::<Wired>(noisy)?.theory()?, Theory::Nothing);
+/// let random = json!({ "layers": 2, "heads": 2, "d_model": 16, "vocab": 10, "context": 13 });
+/// assert!(matches!(from_value::<Random>(random)?.theory()?, Theory::Initialisation(_)));
+/// let bigram = json!({ "vocab": 10, "context": 13, "d_model": 4 });
+/// assert!(matches!(from_value::<Bigram>(bigram)?.theory()?, Theory::Chain(chain) if chain.width == 4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Theory {
     /// Nothing: its weights come from training, or its circuit is blurred.
@@ -89,7 +227,20 @@ pub enum Theory {
     Chain(CutChain),
 }
 
-/// All kinds of model.
+/// All kinds of model, as a registry: `kind:` of a file names one.
+///
+/// ```
+/// use attn_circuits::kind::Kind;
+/// use attn_circuits::model::build::{MODELS, ModelKind};
+/// # use std::path::Path;
+/// assert_eq!(MODELS.iter().map(|kind| kind.name).collect::<Vec<_>>(), ["wired", "random", "bigram", "import"]);
+/// let wired = Kind::<dyn ModelKind>::find(MODELS, "wired").expect("a kind of model");
+/// let kind = (wired.parse)(serde_json::json!({ "circuit": "induction", "vocab": 13, "context": 25 }))?;
+/// // What is wrong with a model is known before it is built.
+/// let config = kind.config(Path::new("."))?;
+/// assert_eq!((config.n_layers, config.n_heads, config.d_model), (2, 1, 13 + 25 + 13 + 13));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub static MODELS: &[Kind<dyn ModelKind>] =
     &[kind!(dyn ModelKind, Wired), kind!(dyn ModelKind, Random), kind!(dyn ModelKind, Bigram), kind!(dyn ModelKind, Import)];
 

@@ -333,6 +333,22 @@ impl ModelKind for Random {
 }
 
 /// The variances of the independent Gaussian weights of a random model.
+///
+/// What [`ModelKind::theory`] says of a [`Random`] with normal weights.
+///
+/// ```
+/// use attn_circuits::model::build::{ModelKind, Random, Theory};
+/// use serde_json::json;
+/// # let parameters = json!({ "layers": 1, "heads": 2, "d_model": 16, "vocab": 10, "context": 13, "init": "xavier" });
+/// # let random: Random = serde_json::from_value(parameters)?;
+/// // `random` has d_model 16, 2 heads, vocabulary 10, and `init: xavier`: 2/(fan_in + fan_out).
+/// let Theory::Initialisation(variances) = random.theory()? else { panic!("its weights are normal") };
+/// assert!((variances.w_e - 2.0 / (10.0 + 16.0)).abs() < 1e-12);
+/// assert!((variances.w_v - 2.0 / (16.0 + 2.0 * 8.0)).abs() < 1e-12);
+/// assert!((variances.w_o - 2.0 / (8.0 + 2.0 * 16.0)).abs() < 1e-12);
+/// assert!(!variances.biases);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Initialisation {
     /// Of `W_E`.
@@ -350,8 +366,26 @@ pub struct Initialisation {
 }
 
 impl Initialisation {
-    /// The variance of a logit, as if every head attended to one position alone: attention to several averages what is moved,
-    /// so that this is the most. `None` with biases.
+    /// The variance of a logit, as if every head attended to one position alone: attention to several averages what is moved, so
+    /// that this is the most. `None` with biases.
+    ///
+    /// Without LayerNorm, the squared length of the stream is `d (σ²(W_E) + σ²(W_pos))` at the start, each layer multiplies it by
+    /// `1 + H k σ²(W_V) d σ²(W_O)`, and the logits have the variance `σ²(W_U)` times that. With LayerNorm, what reads the stream
+    /// finds it of squared length `d`.
+    ///
+    /// ```
+    /// use attn_circuits::model::build::{ModelKind, Random, Theory};
+    /// use serde_json::json;
+    /// # use std::path::Path;
+    /// let parameters = json!({ "layers": 0, "heads": 1, "d_model": 16, "vocab": 10, "context": 13, "positions": "none" });
+    /// let random: Random = serde_json::from_value(parameters)?;
+    /// let Theory::Initialisation(variances) = random.theory()? else { panic!("its weights are normal") };
+    /// // Weights have the standard deviation 0.8/√d, and a logit is the sum of d products of two.
+    /// let expected = 16.0 * (0.8f64.powi(2) / 16.0).powi(2);
+    /// let variance = variances.logit_variance(&random.config(Path::new("."))?).expect("there are no biases");
+    /// assert!((variance - expected).abs() < 1e-12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn logit_variance(&self, config: &ModelConfig) -> Option<f64> {
         if self.biases {
             return None;

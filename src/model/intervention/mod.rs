@@ -33,6 +33,27 @@ use serde::Deserialize;
 use std::fmt;
 
 /// What reads a stream.
+///
+/// For later heads and the logits together see the example of [`Site`].
+///
+/// ```
+/// use attn_circuits::circuit::sweep::Sweep;
+/// use attn_circuits::model::intervention::Reader;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// let (previous, induction) = (HeadId::new(0, 0), HeadId::new(1, 0));
+/// let cuts = Channel::ALL.map(|channel| {
+///     Intervention::new(Site::Sent { from: previous, to: Reader::Head(induction, channel) }, Replacement::Zero)
+/// });
+/// assert_eq!(Reader::Head(induction, Channel::K).to_string(), "k of 1.0");
+/// // In the second repeat, the induction head needs what the previous-token head sends into its keys, and nothing else.
+/// let found = Sweep::new(&model, &tokens).run(&cuts, &[(7..12).collect()])?;
+/// let accuracy: Vec<f64> = found.intervened.iter().filter_map(|outcome| outcome.accuracy.mean()).collect();
+/// assert!(accuracy[0] < 0.5 && accuracy[1..] == [1.0, 1.0]);    // Through k, q, v.
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reader {
     /// The queries, keys or values of one head.
@@ -54,6 +75,27 @@ impl fmt::Display for Reader {
 }
 
 /// What is replaced, at every position.
+///
+/// ```
+/// use attn_circuits::circuit::sweep::Sweep;
+/// use attn_circuits::model::intervention::{Downstream, Reader};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+/// # let model = notebook.model("random", yaml)?;
+/// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+/// // What a head sends to everything that reads it is its output.
+/// let head = HeadId::new(0, 0);
+/// let whole = Intervention::new(Site::Z(head), Replacement::Zero);
+/// let readers = [Reader::Later(Channel::K), Reader::Later(Channel::Q), Reader::Later(Channel::V), Reader::Logits];
+/// let edits = readers.map(|to| Edit { site: Site::Sent { from: head, to }, by: Replacement::Zero }).to_vec();
+/// let parts = Intervention { edits, downstream: Downstream::Recomputed };
+/// let found = Sweep::new(&model, &tokens).run(&[whole, parts], &[vec![5, 8]])?;
+/// let (whole, parts) = (&found.intervened[0], &found.intervened[1]);
+/// assert!((&whole.loss - &parts.loss).iter().all(|off| off.abs() < 1e-5));
+/// assert_eq!(Site::Sent { from: head, to: Reader::Logits }.to_string(), "what 0.0 sends into the logits");
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
     /// Queries, keys or values of a head, `[n, k]`: with biases and positions in them, before the division by the scale.
@@ -72,7 +114,15 @@ pub enum Site {
 }
 
 impl Site {
-    /// The head whose numbers are replaced.
+    /// The head whose numbers are replaced; of what is sent, the one that sends it.
+    ///
+    /// ```
+    /// use attn_circuits::model::intervention::{Reader, Site};
+    /// use attn_circuits::model::{Channel, HeadId};
+    /// let (previous, induction) = (HeadId::new(0, 0), HeadId::new(1, 0));
+    /// assert_eq!(Site::Pattern(induction).head(), induction);
+    /// assert_eq!(Site::Sent { from: previous, to: Reader::Head(induction, Channel::K) }.head(), previous);
+    /// ```
     pub fn head(&self) -> HeadId {
         match *self {
             Self::Input(id, _) | Self::Pattern(id) | Self::Z(id) | Self::Sent { from: id, .. } => id,
@@ -120,10 +170,19 @@ pub enum Replacement {
 }
 
 impl Replacement {
-    /// In the order of their names.
+    /// In the order of their names; [`Replacement::name`] has an example.
     pub const ALL: [Self; 5] = [Self::Mean, Self::MeanPerPosition, Self::Other, Self::Resample, Self::Zero];
 
-    /// `mean`, `mean_per_position`, `other`, `resample`, `zero`.
+    /// `mean`, `mean_per_position`, `other`, `resample`, `zero`: as files and tables spell it.
+    ///
+    /// ```
+    /// use attn_circuits::model::intervention::Replacement;
+    /// assert_eq!(Replacement::ALL.map(Replacement::name), ["mean", "mean_per_position", "other", "resample", "zero"]);
+    /// assert_eq!(serde_json::from_str::<Replacement>("\"resample\"")?, Replacement::Resample);
+    /// // This one is no word of files: they say which batch is meant.
+    /// assert!(serde_json::from_str::<Replacement>("\"other\"").is_err());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",
@@ -136,6 +195,16 @@ impl Replacement {
 }
 
 /// One replacement.
+///
+/// ```
+/// use attn_circuits::prelude::*;
+///
+/// let head = HeadId::new(1, 0);
+/// let edit = Edit { site: Site::Input(head, Channel::Q), by: Replacement::MeanPerPosition };
+/// // An intervention is a list of them.
+/// assert_eq!(Intervention::new(edit.site, edit.by).edits, [edit]);
+/// assert_eq!(edit.site.to_string(), "q of 1.0");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Edit {
     /// What is replaced.
@@ -156,10 +225,17 @@ pub enum Downstream {
 }
 
 impl Downstream {
-    /// In the order of their names.
+    /// In the order of their names; [`Downstream::name`] has an example.
     pub const ALL: [Self; 2] = [Self::Frozen, Self::Recomputed];
 
-    /// `frozen`, `recomputed`.
+    /// `frozen`, `recomputed`: as files and tables spell it.
+    ///
+    /// ```
+    /// use attn_circuits::model::intervention::Downstream;
+    /// assert_eq!(Downstream::ALL.map(Downstream::name), ["frozen", "recomputed"]);
+    /// assert_eq!(serde_json::from_str::<Downstream>("\"frozen\"")?, Downstream::Frozen);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Frozen => "frozen",
@@ -169,6 +245,24 @@ impl Downstream {
 }
 
 /// What of a run is replaced, all at once, and what happens downstream.
+///
+/// [`crate::circuit::sweep::Sweep`] runs batches under them.
+///
+/// ```
+/// use attn_circuits::circuit::sweep::Sweep;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+/// # let model = notebook.model("random", yaml)?;
+/// // Of equal sequences, each stands for the others: their mean at each position, or another of them, changes nothing.
+/// let tokens = TokenBatch::new(array![[3, 1, 4, 1, 5], [3, 1, 4, 1, 5]], None)?;
+/// let by = [Replacement::MeanPerPosition, Replacement::Resample, Replacement::Zero];
+/// let interventions = by.map(|by| Intervention::new(Site::Z(HeadId::new(0, 1)), by));
+/// let found = Sweep::new(&model, &tokens).run(&interventions, &[vec![0, 1, 2, 3]])?;
+/// let off: Vec<f64> = found.intervened.iter().map(|outcome| (outcome.loss[(0, 0)] - found.clean.loss[(0, 0)]).abs()).collect();
+/// assert!(off[0] < 1e-5 && off[1] < 1e-5 && off[2] > 1e-5);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Intervention {
     /// The replacements. What is sent is that of the run under intervention: where `z` of the sender is replaced too, it is the
@@ -180,17 +274,59 @@ pub struct Intervention {
 
 impl Intervention {
     /// One site, with patterns computed anew.
+    ///
+    /// ```
+    /// use attn_circuits::model::intervention::Downstream;
+    /// use attn_circuits::prelude::*;
+    /// let intervention = Intervention::new(Site::Pattern(HeadId::new(1, 0)), Replacement::Other);
+    /// assert_eq!(intervention.edits, [Edit { site: Site::Pattern(HeadId::new(1, 0)), by: Replacement::Other }]);
+    /// assert_eq!(intervention.downstream, Downstream::Recomputed);
+    /// ```
     pub fn new(site: Site, by: Replacement) -> Self {
         Self { edits: vec![Edit { site, by }], downstream: Downstream::Recomputed }
     }
 
     /// The outputs of a set of heads, with patterns computed anew.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::loss::loss;
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // All heads taken out, what is left is the model without layers.
+    /// let all: Vec<HeadId> = model.config().heads().collect();
+    /// let found = Sweep::new(&model, &tokens).run(&[Intervention::of_heads(&all, Replacement::Zero)], &[(0..12).collect()])?;
+    /// let weights = Weights { blocks: vec![], ..model.to_weights() };
+    /// let bigram = Transformer::new(ModelConfig { n_layers: 0, ..model.config().clone() }, weights)?;
+    /// let expected = loss(&bigram, &tokens)?.loss.mean().unwrap_or_default();
+    /// assert!((found.intervened[0].mean_loss(0) - expected).abs() < 1e-5);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn of_heads(heads: &[HeadId], by: Replacement) -> Self {
         let edits = heads.iter().map(|&id| Edit { site: Site::Z(id), by });
         Self { edits: edits.collect(), downstream: Downstream::Recomputed }
     }
 
     /// The same with something else downstream.
+    ///
+    /// ```
+    /// use attn_circuits::circuit::sweep::Sweep;
+    /// use attn_circuits::model::intervention::Downstream;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// # let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }")?;
+    /// // Where patterns are held, it does not matter what a head looks for.
+    /// let query = Intervention::new(Site::Input(HeadId::new(1, 0), Channel::Q), Replacement::Zero);
+    /// let both = [query.clone(), query.with(Downstream::Frozen)];
+    /// let found = Sweep::new(&model, &tokens).run(&both, &[vec![5, 8]])?;
+    /// assert!(found.intervened[0] != found.clean && found.intervened[1] == found.clean);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     #[must_use]
     pub fn with(mut self, downstream: Downstream) -> Self {
         self.downstream = downstream;
@@ -198,6 +334,23 @@ impl Intervention {
     }
 
     /// Checks that a model has what is replaced.
+    ///
+    /// ```
+    /// use attn_circuits::model::intervention::Reader;
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # let yaml = "{ kind: random, layers: 2, heads: 2, d_model: 16, d_head: 4, vocab: 10, context: 13 }";
+    /// # let model = notebook.model("random", yaml)?;
+    /// let (early, late) = (HeadId::new(0, 0), HeadId::new(1, 0));
+    /// let path = |from, to| Intervention::new(Site::Sent { from, to: Reader::Head(to, Channel::K) }, Replacement::Other);
+    /// path(early, late).check(model.config())?;
+    /// let said = |intervention: Intervention| intervention.check(model.config()).map_err(|error| error.to_string());
+    /// assert!(said(path(late, early)).is_err_and(|text| text.contains("no later layer")));
+    /// // Two edits at one site are refused, and means of rows that differ in length.
+    /// assert_eq!(said(Intervention::of_heads(&[late, late], Replacement::Zero)), Err("z of 1.0 is replaced twice".into()));
+    /// assert!(said(Intervention::new(Site::Pattern(late), Replacement::Mean)).is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] names a head that is not there, a reader that does not come after what it reads, a site that is replaced

@@ -7,6 +7,17 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use std::ops::RangeInclusive;
 
 /// A circuit that a file can name instead of spelling it out.
+///
+/// ```
+/// use attn_circuits::model::build::wired::circuits::Preset;
+/// let prefix = Preset::find("n-token-prefix").expect("a circuit of this crate");
+/// assert!(prefix.description.starts_with("Induction on a prefix"));
+/// let number = prefix.n.as_ref().expect("it counts tokens");
+/// assert_eq!((number.counts, number.default), ("tokens of the prefix", 2));
+/// assert!(number.range.contains(&3) && !number.range.contains(&0));
+/// // Others have no number.
+/// assert!(Preset::find("induction").is_some_and(|preset| preset.n.is_none()));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Preset {
     /// The name that the YAML file uses.
@@ -19,7 +30,7 @@ pub struct Preset {
     template: &'static str,
 }
 
-/// The parameter `n` of a circuit.
+/// The parameter `n` of a circuit; [`Preset`] has an example.
 #[derive(Clone, Debug)]
 pub struct Number {
     /// What is counted.
@@ -33,7 +44,20 @@ pub struct Number {
 /// The most that a text is repeated: `n` is a count of heads or words, and a slip of the pen must not fill the memory.
 const MOST: usize = 1000;
 
-/// All presets.
+/// All presets, sorted by name. [`crate::circuit::closed_forms`] says what measures should find in them.
+///
+/// ```
+/// use attn_circuits::model::build::Wired;
+/// use attn_circuits::model::build::wired::circuits::CIRCUITS;
+/// use serde_json::json;
+/// assert!(CIRCUITS.is_sorted_by_key(|preset| preset.name));
+/// for preset in CIRCUITS {
+///     let wired: Wired = serde_json::from_value(json!({ "circuit": preset.name, "vocab": 13, "context": 25 }))?;
+///     // Whatever the circuit, its last head says something.
+///     assert!(wired.resolve()?.heads.iter().any(|head| head.to == "output"), "{}", preset.name);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub static CIRCUITS: &[Preset] = &[
     Preset {
         name: "copying",
@@ -109,12 +133,23 @@ pub static CIRCUITS: &[Preset] = &[
 ];
 
 impl Preset {
-    /// The preset called `name`.
+    /// The preset called `name`, if there is one; the names are those of [`CIRCUITS`].
     pub fn find(name: &str) -> Option<&'static Self> {
         CIRCUITS.iter().find(|preset| preset.name == name)
     }
 
     /// `residual:` and `heads:`, as they could stand in the experiment file. Without `n`, its default.
+    ///
+    /// ```
+    /// use attn_circuits::model::build::wired::circuits::Preset;
+    /// let back = Preset::find("n-back").expect("a circuit of this crate");
+    /// assert!(back.text(Some(3))?.contains("query: { from: position, shift: -3 }"));
+    /// assert_eq!(back.text(None)?, back.text(Some(2))?);
+    /// assert!(back.text(Some(0)).is_err());
+    /// let induction = Preset::find("induction").expect("a circuit of this crate");
+    /// assert!(induction.text(Some(2)).is_err_and(|error| error.to_string().contains("has no `n`")));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Parameter`] for the parameter `n`, if the circuit has none or not this one.

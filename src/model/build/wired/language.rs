@@ -85,6 +85,14 @@ pub struct Read {
 }
 
 /// What one-hot vectors (tokens, say) are read as: every one that is not listed as nothing.
+///
+/// ```
+/// use attn_circuits::model::build::wired::{Targets, TokenMap};
+/// let map: TokenMap = serde_json::from_str(r#"{ "2": 1, "3": [4, 5], "6": { "4": 0.5, "5": -0.5 } }"#)?;
+/// assert_eq!((&map["2"], &map["3"]), (&Targets::One(1), &Targets::Several(vec![4, 5])));
+/// assert!(matches!(&map["6"], Targets::Weighted(weights) if weights["5"] == -0.5));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub type TokenMap = IndexMap<String, Targets>;
 
 /// What one one-hot vector is read as.
@@ -111,6 +119,14 @@ pub enum Names {
 
 impl Names {
     /// The names in order.
+    ///
+    /// ```
+    /// use attn_circuits::model::build::wired::Names;
+    /// assert_eq!(Names::One("token".into()).as_slice(), ["token"]);
+    /// let names: Names = serde_json::from_str(r#"["token", "previous_1"]"#)?;
+    /// assert_eq!(names.as_slice(), ["token", "previous_1"]);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
     pub fn as_slice(&self) -> &[String] {
         match self {
             Self::One(name) => std::slice::from_ref(name),

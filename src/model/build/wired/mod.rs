@@ -1,4 +1,61 @@
 //! Models wired by hand: named subspaces of the residual stream, and heads that read and write them by name.
+//!
+//! A [`Wired`] is what a file says, a [`Wiring`] what it means: every name resolved to coordinates. A head's attention score is
+//! `sharpness · ⟨query, key⟩`, so that among `m` sources a single match gets the attention `e^sharpness/(e^sharpness + m − 1)`.
+//!
+//! ```
+//! # use attn_circuits::prelude::*;
+//! # let mut notebook = Notebook::new("example")?;
+//! let model = notebook.model("mine", "
+//!   kind: wired
+//!   vocab: 4
+//!   context: 8
+//!   residual: { token: vocab, position: context, output: vocab }
+//!   heads:
+//!     - { layer: 0, query: { from: position, shift: -2 }, key: { from: position },
+//!         value: { from: token, to: output, scale: 7 }, sharpness: 3 }
+//! ")?;
+//! // A head that looks two positions back, and says the token that stands there.
+//! let cache = model.run(&TokenBatch::new(array![[0, 2, 1, 3]], None)?, Keep::ALL)?;
+//! let attention = 3f32.exp() / (3f32.exp() + 4.0 - 1.0);
+//! assert!((cache.patterns[0][[0, 0, 3, 1]] - attention).abs() < 1e-5);
+//! let logits = cache.logits.expect("logits were asked for");
+//! assert!((logits[[0, 3, 2]] - 7.0 * attention).abs() < 1e-4);
+//! # Ok::<(), attn_circuits::Error>(())
+//! ```
+//!
+//! In Rust, the same is made of [`HeadSpec`], [`Read`], [`Move`] and [`Size`], or read from JSON. What a one-hot vector is read
+//! as can be mapped ([`TokenMap`], [`Targets`]): the skip-trigram `1 … 2 → 3`, with a resting place for everything else.
+//!
+//! ```
+//! use attn_circuits::model::build::Wired;
+//! use attn_circuits::model::build::wired::{HeadSpec, Move, Names, Read, Size, SizeOf, Targets};
+//! use indexmap::IndexMap;
+//!
+//! let token = || Names::One("token".into());
+//! let only = |from: &str, to: usize| Some(IndexMap::from([(from.to_string(), Targets::One(to))]));
+//! let head = HeadSpec {
+//!     layer: 0,
+//!     name: Some("skip-trigram".into()),
+//!     query: Read { from: token(), shift: 0, map: only("2", 1) },
+//!     key: Read { from: token(), shift: 0, map: None },
+//!     value: Move { from: "token".into(), to: "output".into(), scale: 10.0, shift: 0, map: only("1", 3) },
+//!     sharpness: 20.0,
+//!     rest: Some(10.0),
+//!     current: None,
+//! };
+//! let one_a_token = Size::Of(SizeOf::Vocab);
+//! let wired = Wired {
+//!     residual: Some(IndexMap::from([("token".into(), one_a_token), ("output".into(), one_a_token)])),
+//!     heads: Some(vec![head]),
+//!     ..serde_json::from_str(r#"{ "vocab": 5, "context": 9 }"#)?
+//! };
+//! let wiring = wired.resolve()?;
+//! // The subspace `output` begins at coordinate 5, and 3 is its fourth.
+//! assert_eq!(wiring.heads[0].value.triples(), [(1, 3, 1.0)]);
+//! assert_eq!(wiring.heads[0].to_range, 5..10);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod circuits;
 mod deviations;
@@ -128,10 +185,27 @@ impl Wired {
         }
     }
 
-    /// The circuit with its layout and named heads, overrides applied.
+    /// The circuit with its layout and named heads, overrides applied. Deviations are not in it: the wiring is what was meant.
+    ///
+    /// ```
+    /// use attn_circuits::Error;
+    /// use attn_circuits::model::build::Wired;
+    /// use serde_json::json;
+    /// let wired = |circuit: &str| json!({ "circuit": circuit, "vocab": 13, "context": 25, "scale": 5, "noise": 0.3 });
+    /// let wiring = serde_json::from_value::<Wired>(wired("induction"))?.resolve()?;
+    /// // `scale` is that of heads which write to `output`.
+    /// assert_eq!(wiring.heads.iter().map(|head| head.scale).collect::<Vec<_>>(), [1.0, 5.0]);
+    ///
+    /// let wrong = serde_json::from_value::<Wired>(wired("inductoin"))?.resolve();
+    /// let Err(Error::Parameter { path, message }) = wrong else { panic!("there is no such circuit") };
+    /// assert_eq!(path, "circuit");
+    /// assert!(message.contains("did you mean `induction`?"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] says which name or number does not fit, and where it stands.
+    /// [`Error::Parameter`] says which name or number does not fit, and where it stands; [`Error::Invalid`] that there is neither
+    /// a `circuit` nor `residual` and `heads`.
     pub fn resolve(&self) -> Result<Wiring> {
         for (name, value) in [("vocab", self.vocab), ("context", self.context)] {
             if value == 0 {

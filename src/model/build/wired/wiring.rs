@@ -7,21 +7,35 @@ use crate::{Error, Result};
 use indexmap::IndexMap;
 use std::ops::Range;
 
-/// The subspace that `W_E` writes.
+/// The subspace that `W_E` writes: one dimension a token. [`Layout`] has an example.
 pub const TOKEN: &str = "token";
-/// The subspace that `W_pos` writes, if the layout has it.
+/// The subspace that `W_pos` writes, if the layout has it: one dimension a position.
 pub const POSITION: &str = "position";
-/// The subspace that `W_U` reads.
+/// The subspace that `W_U` reads: one dimension a token.
 pub const OUTPUT: &str = "output";
 
 /// Named subspaces of the residual stream: each a range of coordinates, one after the other.
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// let wired: Wired = serde_json::from_value(json!({ "circuit": "induction", "vocab": 13, "context": 25 }))?;
+/// let wiring = wired.resolve()?;
+/// use attn_circuits::model::build::wired::{OUTPUT, POSITION, TOKEN};
+/// let layout = &wiring.layout;
+/// assert_eq!((layout.get(TOKEN), layout.get(POSITION)), (Some(0..13), Some(13..38)));
+/// assert_eq!(layout.iter().map(|(name, _)| name).collect::<Vec<_>>(), [TOKEN, POSITION, "previous", OUTPUT]);
+/// assert_eq!(layout.width(), 13 + 25 + 13 + 13);
+/// assert_eq!(layout.get("next"), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     subspaces: IndexMap<String, Range<usize>>,
 }
 
 impl Layout {
-    /// The coordinates of a subspace.
+    /// The coordinates of a subspace, if the layout has it.
     pub fn get(&self, name: &str) -> Option<Range<usize>> {
         self.subspaces.get(name).cloned()
     }
@@ -38,6 +52,21 @@ impl Layout {
 }
 
 /// Subspaces as a head reads them, joined one after the other.
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// // Induction on a prefix of two tokens compares two subspaces, one by one.
+/// let wired: Wired = serde_json::from_value(json!({ "circuit": "n-token-prefix", "n": 2, "vocab": 13, "context": 25 }))?;
+/// let wiring = wired.resolve()?;
+/// let query = &wiring.head("induction").expect("the circuit names it").query;
+/// assert_eq!(query.from, ["token", "previous_1"]);
+/// assert_eq!(query.ranges, [0..13, 38..51]);
+/// assert_eq!(query.size(), 26);
+/// // Token 4 is compared at index 4, the one before it at 13 + 4.
+/// assert!(query.triples().contains(&(4, 4, 1.0)) && query.triples().contains(&(38 + 4, 13 + 4, 1.0)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
     /// The names of the subspaces.
@@ -49,6 +78,19 @@ pub struct Reading {
 }
 
 /// What the one-hot vectors of a subspace are read as.
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// let wired: Wired = serde_json::from_value(json!({ "circuit": "induction", "vocab": 13, "context": 25 }))?;
+/// let wiring = wired.resolve()?;
+/// use attn_circuits::model::build::wired::Translation;
+/// let head = wiring.head("previous-token").expect("the circuit names it");
+/// assert_eq!((&head.query.translation, &head.key.translation), (&Translation::Shift(-1), &Translation::Shift(0)));
+/// // Position 0 has none before it: it is read as nothing.
+/// assert_eq!((head.query.triples().len(), head.key.triples().len()), (24, 25));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Translation {
     /// `i` as `i +` this; what leaves the subspace is nothing.
@@ -74,7 +116,7 @@ impl Translation {
 }
 
 impl Reading {
-    /// The number of dimensions that are read.
+    /// The number of dimensions that are read; those that are read as nothing count.
     pub fn size(&self) -> usize {
         self.ranges.iter().map(Range::len).sum()
     }
@@ -93,6 +135,31 @@ impl Reading {
 }
 
 /// One head of a wired model.
+///
+/// Query, key and value are sparse matrices, as triples. Query and key by themselves give the attention score:
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// let wired: Wired = serde_json::from_value(json!({ "circuit": "induction-with-rest", "vocab": 13, "context": 25 }))?;
+/// let wiring = wired.resolve()?;
+/// let head = wiring.head("induction").expect("the circuit names it");
+/// // The attention score of a destination and a source, by the coordinates of the stream that are 1 there.
+/// let score = |destination: &[usize], source: &[usize]| -> f64 {
+///     let (query, key) = (head.query_triples(), head.key_triples());
+///     let pairs = query.iter().flat_map(|query| key.iter().map(move |key| (query, key)));
+///     let met = pairs.filter(|(q, k)| destination.contains(&q.0) && source.contains(&k.0) && q.1 == k.1);
+///     met.map(|(query, key)| query.2 * key.2).sum()
+/// };
+/// let (token, previous) = (0, 38);    // Where these subspaces begin.
+/// // Token 4 looks for a token behind another 4, and else rests on the start token, from which nothing is moved.
+/// assert_eq!(score(&[token + 4], &[token + 7, previous + 4]), head.sharpness);
+/// assert_eq!(score(&[token + 4], &[token]), 10.0);
+/// assert_eq!(score(&[token + 4], &[token + 7, previous + 5]), 0.0);
+/// assert!(head.value_triples().iter().all(|&(from, ..)| from != token));
+/// assert_eq!(head.key_size(), 13 + 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct WiredHead {
     /// The layer.
@@ -122,6 +189,18 @@ pub struct WiredHead {
 }
 
 /// A head's resting place.
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// let wired: Wired = serde_json::from_value(json!({ "circuit": "induction-with-rest", "vocab": 13, "context": 25 }))?;
+/// let wiring = wired.resolve()?;
+/// let head = wiring.head("induction").expect("the circuit names it");
+/// let rest = head.rest.as_ref().expect("it has a resting place");
+/// assert_eq!((rest.score, rest.token.clone()), (10.0, 0..13));
+/// assert_eq!(wiring.head("previous-token").and_then(|head| head.rest.as_ref()), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rest {
     /// What is added to the score of the start token.
@@ -131,6 +210,25 @@ pub struct Rest {
 }
 
 /// What a head adds to the score of its own position.
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// let wired: Wired = serde_json::from_value(json!({
+///     "vocab": 5, "context": 9,
+///     "residual": { "token": "vocab", "position": "context", "output": "vocab" },
+///     "heads": [{
+///         "layer": 0, "query": { "from": "token" }, "key": { "from": "token" }, "value": { "from": "token", "to": "output" },
+///         "current": -30,
+///     }],
+/// }))?;
+/// // A duplicate-token head that is kept from attending to itself.
+/// let wiring = wired.resolve()?;
+/// let current = wiring.heads[0].current.as_ref().expect("it was given");
+/// assert_eq!((current.score, current.position.clone()), (-30.0, 5..14));
+/// assert_eq!(wiring.heads[0].key_size(), 5 + 9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Current {
     /// What is added.
@@ -141,7 +239,7 @@ pub struct Current {
 
 impl WiredHead {
     /// The query: triples (coordinate of the stream, index, weight), sharpness and scores included, the `√k` that the model
-    /// divides by left out.
+    /// divides by left out. Indices are below [`WiredHead::key_size`]; [`WiredHead`] has an example.
     pub fn query_triples(&self) -> Vec<(usize, usize, f64)> {
         let mut triples = self.query.triples();
         triples.iter_mut().for_each(|(_, _, weight)| *weight *= self.sharpness);
@@ -155,7 +253,7 @@ impl WiredHead {
         triples
     }
 
-    /// The key: triples (coordinate of the stream, index, weight).
+    /// The key: triples (coordinate of the stream, index, weight). Indices are below [`WiredHead::key_size`].
     pub fn key_triples(&self) -> Vec<(usize, usize, f64)> {
         let mut triples = self.key.triples();
         let (rest_at, current_at) = self.further_indices();
@@ -167,6 +265,20 @@ impl WiredHead {
     }
 
     /// What is moved: triples (coordinate that is read, index within [`WiredHead::to_range`], weight without the scale).
+    ///
+    /// ```
+    /// # use attn_circuits::model::build::Wired;
+    /// # use serde_json::json;
+    /// let wired: Wired = serde_json::from_value(json!({ "circuit": "previous-of-previous", "vocab": 13, "context": 25 }))?;
+    /// let wiring = wired.resolve()?;
+    /// // Either head moves tokens as they are, so that in sequence they say what stood two positions before.
+    /// for head in &wiring.heads {
+    ///     let triples = head.value_triples();
+    ///     assert_eq!(triples.len(), 13);
+    ///     assert!(triples.iter().all(|&(from, to, weight)| (from, weight) == (head.value.ranges[0].start + to, 1.0)));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn value_triples(&self) -> Vec<(usize, usize, f64)> {
         let mut triples = self.value.triples();
         if self.rest.is_some() {
@@ -189,6 +301,20 @@ impl WiredHead {
 }
 
 /// A circuit with every name resolved.
+///
+/// ```
+/// # use attn_circuits::model::build::Wired;
+/// # use serde_json::json;
+/// let wired: Wired = serde_json::from_value(json!({ "circuit": "induction", "vocab": 13, "context": 25 }))?;
+/// let wiring = wired.resolve()?;
+/// assert_eq!((wiring.n_layers, wiring.n_heads), (2, 1));
+/// // The previous-token head compares 25 positions, more than anybody else.
+/// assert_eq!(wiring.d_head, 25);
+/// let induction = wiring.head("induction").expect("the circuit names it");
+/// assert_eq!((induction.layer, induction.head, induction.to.as_str()), (1, 0, "output"));
+/// assert_eq!((induction.sharpness, induction.scale), (20.0, 10.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wiring {
     /// The subspaces.
@@ -211,7 +337,7 @@ pub(super) struct Overrides {
 }
 
 impl Wiring {
-    /// The head called `name`.
+    /// The head called `name`, if one is.
     pub fn head(&self, name: &str) -> Option<&WiredHead> {
         self.heads.iter().find(|head| head.name.as_deref() == Some(name))
     }

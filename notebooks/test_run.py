@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Tests run.py: a broken cell fails, in whatever way it breaks, and the notebook stays as it was.
+
+    python notebooks/test_run.py
+"""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import nbformat
+
+RUN = Path(__file__).resolve().with_name("run.py")
+
+
+class Run(unittest.TestCase):
+    def run_cells(self, *cells, arguments=(), tagged=None):
+        """Executes a notebook of these cells; gives the exit status, what was said on standard error, and what each cell showed."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        notebook.metadata.kernelspec = {"name": "rust", "display_name": "Rust", "language": "rust"}
+        if tagged is not None:
+            notebook.cells[tagged].metadata.tags = ["parameters"]
+        # Not among the notebooks: without their evcxr.toml, and so without the library.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "some.ipynb"
+            nbformat.write(notebook, path)
+            before = path.read_bytes()
+            ended = subprocess.run([sys.executable, RUN, path, *arguments], capture_output=True, text=True)
+            if ended.returncode != 0:
+                self.assertEqual(path.read_bytes(), before, "a notebook that failed was written")
+            shown = [
+                "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+                for cell in nbformat.read(path, as_version=4).cells
+            ]
+            self.assertEqual([file.name for file in Path(folder).iterdir()], [path.name], "files are left behind")
+        return ended.returncode, ended.stderr, shown
+
+    def assert_fails(self, *cells, saying):
+        status, error, _ = self.run_cells(*cells)
+        self.assertEqual(status, 1, error)
+        self.assertIn(saying, error)
+
+    def test_outputs_are_written_back(self):
+        status, error, shown = self.run_cells("let x = 20;", "x + 1", 'println!("printed");')
+        self.assertEqual((status, shown), (0, ["", "21", "printed\n"]), error)
+
+    def test_what_does_not_compile_fails(self):
+        self.assert_fails("let x = 1;", "x + missing", saying="missing")
+
+    def test_a_panic_fails(self):
+        self.assert_fails('panic!("on purpose")', "1", saying="on purpose")
+
+    def test_an_error_that_is_returned_fails(self):
+        self.assert_fails('let n: i32 = "seven".parse()?;', saying="seven")
+
+    def test_an_error_in_the_last_cell_fails(self):
+        self.assert_fails("1", 'let n: i32 = "seven".parse::<i32>()?;\nn', saying="a cell failed")
+
+    def test_a_process_that_dies_fails(self):
+        self.assert_fails("std::process::abort();", saying="a cell failed")
+
+    def test_a_cell_that_takes_too_long_fails(self):
+        status, error, _ = self.run_cells(
+            "std::thread::sleep(std::time::Duration::from_secs(600));", arguments=["--timeout", "1"]
+        )
+        self.assertEqual(status, 1, error)
+        self.assertIn("CellTimeoutError", error)
+
+    def test_parameters_are_set(self):
+        status, error, shown = self.run_cells("let period = 5;", "period * 2", arguments=["-p", "period=21"], tagged=0)
+        self.assertEqual((status, shown), (0, ["", "", "42"]), error)
+
+    def test_a_parameter_that_is_not_there_is_refused(self):
+        status, error, _ = self.run_cells("let period = 5;", arguments=["-p", "perod=21"], tagged=0)
+        self.assertEqual(status, 1, error)
+        self.assertIn("does not define `perod`", error)
+
+    def test_a_file_that_is_no_notebook_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.ipynb"
+            path.write_text("not JSON")
+            ended = subprocess.run([sys.executable, RUN, path], capture_output=True, text=True)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("text.ipynb", ended.stderr)
+        self.assertNotIn("Traceback", ended.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
