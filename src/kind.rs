@@ -4,6 +4,7 @@
 //! that the JSON Schema carries; its schema is what checks the YAML. So adding one is one file,
 //! its `mod` and one line in a registry.
 
+use crate::Error;
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -152,6 +153,15 @@ impl<T: ?Sized> Kind<T> {
     /// ```
     pub fn find<'a>(registry: &'a [Self], name: &str) -> Option<&'a Self> {
         registry.iter().find(|kind| kind.name == name)
+    }
+
+    /// What the entry called `name` makes of parameters that fit its schema.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such entry, or they do not fit after all.
+    pub fn make(registry: &[Self], name: &str, parameters: Value) -> crate::Result<Box<T>> {
+        let kind = Self::find(registry, name).ok_or_else(|| Error::invalid(format!("there is no `{name}`")))?;
+        (kind.parse)(parameters).map_err(|error| Error::invalid(error.to_string()))
     }
 
     /// The documentation: the doc comment of the parameter type.

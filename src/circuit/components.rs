@@ -314,7 +314,7 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
     let chance = |index: usize| {
         let values = || drawn.iter().map(|squares| squares[index]);
         let mean = values().sum::<f64>() / draws as f64;
-        let variance = values().map(|square| (square - mean).powi(2)).sum::<f64>() / draws.saturating_sub(1).max(1) as f64;
+        let variance = values().map(|square| (square - mean).powi(2)).sum::<f64>() / (draws - 1) as f64;
         // Subspaces too large to avoid each other share directions for certain: what spread there is, is rounding.
         Chance { mean, sd: Some(variance.sqrt()).filter(|&sd| sd > 1e-9).unwrap_or(0.0) }
     };
@@ -324,8 +324,7 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
 /// The principal angles of every pair of heads in different layers through every channel, sorted as
 /// [`super::composition::composition`] is. A subspace is spanned by the singular vectors whose values count as different from zero
 /// ([`RANK_TOLERANCE`]). Of each pair the `most` largest cosines, all without it; `draws` random subspaces from `stream` tell what
-/// chance gives each: its standard deviation to a relative error of about `1/√(2 draws)`. At least two are needed for a standard
-/// deviation (of one it is 0), and one for a mean (without any it is not a number).
+/// chance gives each, at least two: its standard deviation to a relative error of about `1/√(2 draws)`.
 ///
 /// The cosines are the singular values of the product of two orthonormal bases (Björck and Golub 1973).
 ///
@@ -347,8 +346,11 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if a decomposition does not converge.
+/// [`crate::Error::Invalid`] if there are less than two draws, or a decomposition does not converge.
 pub fn principal_angles(model: &Transformer, most: Option<usize>, draws: usize, stream: &Stream) -> Result<Vec<Angles>> {
+    if draws < 2 {
+        return Err(crate::Error::invalid(format!("{draws} random subspaces have no standard deviation: draw at least two")));
+    }
     let config = model.config();
     let d = config.d_model;
     let heads: Vec<HeadId> = config.heads().collect();

@@ -1,9 +1,9 @@
 //! Loss and accuracy of next-token prediction, by position and by repeat.
 
-use crate::Result;
 use crate::batch::{Repeats, TokenBatch};
 use crate::linalg::{largest, sum_exp};
 use crate::model::{Keep, Transformer};
+use crate::{Error, Result};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayView3, Axis, s};
 
 /// What a row of logits says of the token that follows; [`predict`] makes it.
@@ -152,6 +152,18 @@ pub fn repeat_groups(positions: usize, repeats: Option<Repeats>) -> Vec<(Option<
     }
     groups.retain(|(_, positions)| !positions.is_empty());
     groups
+}
+
+/// Checks groups of positions over which predictions are to be averaged.
+///
+/// # Errors
+/// [`Error::Invalid`] if one is empty, or has a position of which nothing is predicted: `n − 1` or beyond.
+pub(super) fn check_groups(groups: &[Vec<usize>], length: usize) -> Result<()> {
+    if groups.iter().any(|group| group.is_empty() || group.iter().any(|&position| position + 1 >= length)) {
+        let text = format!("each group needs positions, and of {length} tokens only the first {} predict", length - 1);
+        return Err(Error::invalid(text));
+    }
+    Ok(())
 }
 
 /// Loss and accuracy of a model on a batch, at each position that predicts.

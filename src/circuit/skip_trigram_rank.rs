@@ -24,7 +24,7 @@ pub struct Wish {
     pub value: f64,
 }
 
-/// The most destinations of one source whose cost should be asked for: [`wished`] finds it exactly, in `3ᵐ` steps for each of up
+/// The most destinations of one source that [`wished`] takes: it finds their cost exactly, in `3ᵐ` steps for each of up
 /// to `m` heads for `m` destinations.
 ///
 /// ```
@@ -43,6 +43,17 @@ pub struct Wish {
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
 pub const MOST_DESTINATIONS: usize = 10;
+
+/// # Errors
+/// [`Error::Invalid`] if a source has more destinations than [`MOST_DESTINATIONS`].
+pub(crate) fn check_destinations(source: usize, destinations: usize) -> Result<()> {
+    if destinations > MOST_DESTINATIONS {
+        return Err(Error::invalid(format!(
+            "source {source} has {destinations} destinations: the cost is found exactly for at most {MOST_DESTINATIONS}"
+        )));
+    }
+    Ok(())
+}
 
 /// What so many heads can reach of a table `[destination, out]`, by the rank alone: a head's table for a source is of rank one.
 /// [`Together::reaches`] and [`wished`] find it.
@@ -99,6 +110,7 @@ fn reaches(mut spectrum: Vec<f64>, heads: usize, noise: f64) -> Vec<Reach> {
 /// }
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
+#[derive(Debug)]
 pub struct Together {
     heads: Vec<HeadTables>,
     d_vocab: usize,
@@ -276,7 +288,7 @@ pub struct Wished {
 /// which is its softmax; the cost is the mean over the destinations of `KL(wished ‖ said)` in nats. The least cost with so many
 /// heads is that over all ways to divide the destinations among the heads, each of which says the same to all of its own; a
 /// destination may also be served by none, and hears that all outs are alike. It takes `3ᵐ` steps for each of up to `m` heads,
-/// where a source has `m` destinations: at most [`MOST_DESTINATIONS`] is what can be waited for.
+/// where a source has `m` destinations, at most [`MOST_DESTINATIONS`].
 ///
 /// ```
 /// # use attn_circuits::prelude::*;
@@ -296,13 +308,14 @@ pub struct Wished {
 /// ```
 ///
 /// # Errors
-/// [`Error::Invalid`] if a decomposition does not converge.
+/// [`Error::Invalid`] if a source has too many destinations, or a decomposition does not converge.
 ///
 /// # Panics
-/// If the model has no such head or token, or a source has so many destinations that their subsets cannot be counted.
+/// If the model has no such head or token.
 pub fn wished(circuits: &Circuits, heads: &[HeadId], wishes: &[Wish]) -> Result<Vec<Wished>> {
     let d_vocab = circuits.model().config().d_vocab;
     let targets = targets(wishes, d_vocab);
+    targets.iter().try_for_each(|target| check_destinations(target.source, target.destinations.len()))?;
     let sources: Vec<usize> = targets.iter().map(|target| target.source).collect();
     let together = Together::new(circuits, heads, Some(&sources))?;
     let of_target = |(index, target): (usize, &Target)| {

@@ -58,6 +58,7 @@ fn token(list: Option<&[usize]>, index: usize) -> usize {
 }
 
 /// The two circuits of one head over tokens, as factors.
+#[derive(Debug)]
 pub(super) struct HeadTables {
     /// Attention scores by source, then destination, `[sources, destinations]`.
     scores: LowRank,

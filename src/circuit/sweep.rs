@@ -1,7 +1,7 @@
 //! A batch run once as it is and once under each of many interventions: loss, accuracy and logit of the right token.
 
 use super::bootstrap::Bootstrap;
-use super::loss::{Predictions, predict, predictions};
+use super::loss::{Predictions, check_groups, predict, predictions};
 use crate::batch::TokenBatch;
 use crate::model::intervention::{Intervention, Means, Needs, Pass, Sources};
 use crate::model::{Cache, Chunk, Transformer};
@@ -364,11 +364,7 @@ impl<'a> Sweep<'a> {
     /// take values from, or no other sequence to resample from; a group that is empty or has a position that predicts nothing.
     pub fn run(&self, interventions: &[Intervention], groups: &[Vec<usize>]) -> Result<Outcomes> {
         let needs = self.check(interventions)?;
-        let length = self.batch.length();
-        if groups.iter().any(|group| group.is_empty() || group.iter().any(|&position| position + 1 >= length)) {
-            let text = format!("each group needs positions, and of {length} tokens only the first {} predict", length - 1);
-            return Err(Error::invalid(text));
-        }
+        check_groups(groups, self.batch.length())?;
         let means = Means::new(self.model, self.reference, needs.means)?;
         let resampled = (!needs.resampled.is_empty()).then(|| {
             let tokens = self.reference.tokens();

@@ -84,7 +84,7 @@ pub(super) fn drawings(
             };
             let drawing = match own.and_then(|own| own.get(index)) {
                 Some(figure) => draw(*figure),
-                None => parsed(kind, &parameters).and_then(|figure| draw(figure.as_ref())),
+                None => Kind::make(FIGURES, kind, parameters.clone()).and_then(|figure| draw(figure.as_ref())),
             };
             let drawing = drawing.map_err(|error| {
                 let reason = match error {
@@ -97,11 +97,6 @@ pub(super) fn drawings(
             Ok((format!("figures/{number:02}-{name}"), drawing, reused))
         })
         .collect()
-}
-
-fn parsed(figure: &str, parameters: &Value) -> Result<Box<dyn Figure>> {
-    let kind = Kind::find(FIGURES, figure).ok_or_else(|| Error::Figure(format!("there is no figure `{figure}`")))?;
-    (kind.parse)(parameters.clone()).map_err(|error| Error::Figure(error.to_string()))
 }
 
 fn report(manifest: &Manifest, tables: &Tables, source: &str, drawings: &[(String, Drawing)]) -> Result<String> {

@@ -1,7 +1,7 @@
 //! The tables of a run, written as they are made, and kept for the queries and figures that read them.
 
 use crate::Result;
-use crate::query::Tables;
+use crate::query::{Tables, may_read};
 use crate::store::{Cache, Key, Staging, TableRecord, as_read, decode_parquet, hash, to_csv, to_parquet};
 use indexmap::IndexMap;
 use polars::prelude::DataFrame;
@@ -86,11 +86,6 @@ impl RunTables {
     pub fn key(&self, key: Key, sql: &str) -> Key {
         key_of_tables(key, sql, self.0.iter().map(|(name, table)| (name, &table.record)))
     }
-}
-
-/// Whether a query can read a table: its name occurs, if only in a text or as a part of another name.
-fn may_read(sql: &str, name: &str) -> bool {
-    sql.to_ascii_lowercase().contains(&name.to_ascii_lowercase())
 }
 
 /// `key`, and it depends on the tables that a query can read.

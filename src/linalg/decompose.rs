@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 /// let value = Complex::new(3.0, -4.0);
 /// assert_eq!((value.re, value.im, value.norm()), (3.0, -4.0, 5.0));
 /// ```
-pub type Complex = faer::c64;
+pub type Complex = num_complex::Complex64;
 
 fn to_faer(a: ArrayView2<f64>) -> Mat<f64> {
     Mat::from_fn(a.nrows(), a.ncols(), |row, column| a[(row, column)])

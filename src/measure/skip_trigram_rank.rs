@@ -1,6 +1,6 @@
 use super::columns::{INTEGER, NUMBER, TEXT, check_heads, head_count, heads, integer, schema, tokens};
 use super::{Cost, Measure, Subject, bytes_of};
-use crate::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Reach, Together, Wish, wished};
+use crate::circuit::skip_trigram_rank::{MOST_DESTINATIONS, Reach, Together, Wish, check_destinations, wished};
 use crate::circuit::weights::Circuits;
 use crate::input::InputShape;
 use crate::kind::Described;
@@ -141,13 +141,7 @@ impl Measure for SkipTrigramRank {
             }
         }
         for (source, destinations) in self.destinations() {
-            if destinations.len() > MOST_DESTINATIONS {
-                let text = format!(
-                    "source {source} has {} destinations: the cost is found exactly for at most {MOST_DESTINATIONS}",
-                    destinations.len()
-                );
-                return Err(Error::parameter("target", text));
-            }
+            check_destinations(source, destinations.len()).map_err(|error| Error::parameter("target", error.to_string()))?;
         }
         Ok(())
     }

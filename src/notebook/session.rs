@@ -41,7 +41,7 @@ impl From<ClaimRecord<'_>> for Claim {
     }
 }
 
-/// What a cell gave.
+/// What a cell gave ([`Notebook::cell`]).
 #[derive(Clone, Debug)]
 pub enum Shown {
     /// Prose (Markdown).
@@ -61,6 +61,15 @@ pub enum Shown {
 
 impl Shown {
     /// The table.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// assert_eq!(notebook.cell("measure: composition")?.table()?.height(), 3);
+    /// assert!(notebook.cell("text: Heads compose.")?.table().is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] if the cell gave something else.
@@ -186,6 +195,27 @@ fn shown(run: &Run, index: usize) -> Result<Shown> {
 /// It speaks the language of experiment files: what is given to [`Notebook::model`] is an entry of `models:`, to
 /// [`Notebook::cell`] one of `cells:`. A name that is given again replaces what had it, at its place; so a cell of a notebook can be
 /// run twice. What cannot be run is refused, with the line at fault, and changes nothing.
+///
+/// ```
+/// use attn_circuits::prelude::*;
+/// let mut notebook = Notebook::new("What does each head of an induction circuit do?")?;
+/// let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+/// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 10, repeats: 3 }")?;
+/// assert_eq!((model.config().n_layers, tokens.tokens().dim()), (2, (4, 31)));
+///
+/// // A table, then a query over it, which the notebook keeps as a table too.
+/// let scores = notebook.cell("measure: head_scores")?.table()?;
+/// assert!(scores.schema().contains("value"));
+/// notebook.cell("{ name: best, query: SELECT score, MAX(value) AS most FROM head_scores GROUP BY score }")?;
+/// let matching = notebook.select("SELECT most FROM best WHERE score = 'prefix_matching'")?;
+/// assert!(matching.column("most")?.f64()?.get(0) > Some(0.9));
+///
+/// // What cannot be run says where it is wrong, and leaves the notebook as it is.
+/// let error = notebook.cell("measure: head_score").unwrap_err().to_string();
+/// assert!(error.contains("did you mean `head_scores`?"));
+/// assert!(notebook.table("head_scores")?.equals(&scores));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Notebook {
     title: String,
@@ -204,6 +234,13 @@ impl Notebook {
     /// A notebook without models, inputs and cells. Relative paths in it start from the working directory, which in Jupyter is the
     /// folder of the notebook.
     ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// let notebook = Notebook::new("Nothing yet")?;
+    /// assert_eq!(notebook.yaml(), "title: Nothing yet\ncells:\n  - text: Nothing is asked yet.\n");
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`] if there is no room for temporary files.
     pub fn new(title: &str) -> Result<Self> {
@@ -219,12 +256,36 @@ impl Notebook {
 
     /// The number that every random draw descends from, `seed:` of the file; 0 without it. What was drawn before stays as it was drawn:
     /// set it first.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// let random = "{ kind: random, layers: 1, heads: 1, d_model: 8, vocab: 5, context: 9 }";
+    /// let mut notebook = Notebook::new("Two draws")?;
+    /// let first = notebook.model("one", random)?;
+    /// notebook.seed(1);
+    /// assert_ne!(notebook.model("one", random)?.w_e(), first.w_e());
+    /// notebook.seed(0);
+    /// assert_eq!(notebook.model("one", random)?.w_e(), first.w_e());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn seed(&mut self, seed: u64) {
         self.seed = Some(seed);
     }
 
     /// Adds an entry of `models:`, or replaces the one of that name, and answers with the model; of several (a sweep, replicates), with
     /// the first.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// let mut notebook = Notebook::new("Models")?;
+    /// let wired = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// let imported = notebook.model("trained", "{ kind: import, weights: experiments/models/trained/weights.safetensors }")?;
+    /// assert_eq!((wired.config().d_vocab, imported.config().n_layers), (17, 2));
+    /// // Of a model with noise, the first level.
+    /// let noisy = "{ kind: wired, circuit: induction, vocab: 17, context: 31, sweep: { noise: [0.0, 0.5] } }";
+    /// assert_eq!(notebook.model("noisy", noisy)?.w_e(), wired.w_e());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; those of building the model.
@@ -241,6 +302,17 @@ impl Notebook {
     /// Adds an entry of `inputs:`, or replaces the one of that name, and answers with its tokens, for the vocabulary of the first
     /// model that can read them. Where there are several, cells have to name theirs (`input: repeated`), also those that were there
     /// before.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// let mut notebook = Notebook::new("Inputs")?;
+    /// notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// // A start token, then ten tokens three times.
+    /// let tokens = notebook.input("repeated", "{ kind: repeated_tokens, sequences: 4, period: 10, repeats: 3 }")?;
+    /// let sequence = tokens.tokens().row(0).to_vec();
+    /// assert_eq!(sequence[1..11], sequence[11..21]);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; [`Error::Invalid`] if there is no model
@@ -266,6 +338,22 @@ impl Notebook {
 
     /// Runs a cell, written as in an experiment file (with or without the dash before it): `measure: head_scores`. A table that has
     /// the name of one that is there replaces it; so does a figure of the same title, and a claim or a text of the same words.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// let table = notebook.cell("measure: composition")?;
+    /// let figure = notebook.cell("{ figure: composition_graph, of: composition, title: Who reads whom }")?;
+    /// let claim = notebook.cell(
+    ///     "claim: They compose through keys.
+    /// check: SELECT MAX(score) > 0.1 FROM composition WHERE channel = 'k'",
+    /// )?;
+    /// assert!(matches!(table, Shown::Table(_)));
+    /// assert!(matches!(figure, Shown::Figure { svg, .. } if svg.contains("Who reads whom")));
+    /// assert!(matches!(claim, Shown::Claim(Claim { holds: true, .. })));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Experiment`] shows what is wrong with the cell, or with later cells if it replaces one; whatever running it says.
@@ -296,6 +384,19 @@ impl Notebook {
 
     /// Takes a cell away: the one with the table of this name, or else the figure of this title, the claim or the text of these words.
     ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// notebook.cell("measure: composition")?;
+    /// notebook.cell("{ name: largest, query: SELECT MAX(score) AS score FROM composition }")?;
+    /// // The query reads the table.
+    /// assert!(notebook.remove("composition").is_err());
+    /// notebook.remove("largest")?;
+    /// notebook.remove("composition")?;
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] if there is none; [`Error::Experiment`] if other cells need it.
     pub fn remove(&mut self, what: &str) -> Result<()> {
@@ -310,6 +411,16 @@ impl Notebook {
 
     /// A table of the cells so far.
     ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// notebook.cell("{ measure: composition, name: pairs }")?;
+    /// // One pair of heads through each of K, Q and V.
+    /// assert_eq!(notebook.table("pairs")?.height(), 3);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] if there is no table of that name.
     pub fn table(&self, name: &str) -> Result<DataFrame> {
@@ -317,6 +428,16 @@ impl Notebook {
     }
 
     /// What polars SQL over the tables of the cells so far answers; unlike a `query:` cell, it leaves nothing behind.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// notebook.cell("measure: composition")?;
+    /// let best = notebook.select("SELECT channel FROM composition ORDER BY score DESC LIMIT 1")?;
+    /// assert_eq!(best, df!("channel" => ["k"])?);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Table`] if the query cannot be run.
@@ -327,6 +448,17 @@ impl Notebook {
     /// The results of all cells, in a folder that lives as long as the notebook, and in which the next cell puts its own: what was
     /// computed before is not computed again.
     ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// notebook.cell("measure: composition")?;
+    /// let run = notebook.run()?;
+    /// assert_eq!(run.manifest.tables["composition"].rows, 3);
+    /// assert!(run.folder.join("report.html").exists());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Whatever running the cells says.
     pub fn run(&self) -> Result<Run> {
@@ -334,12 +466,43 @@ impl Notebook {
     }
 
     /// The experiment file that the notebook is.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// let mut notebook = Notebook::new("Composition")?;
+    /// notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// notebook.cell("measure: composition")?;
+    /// let lines = [
+    ///     "title: Composition",
+    ///     "models:",
+    ///     "  wired: { kind: wired, circuit: induction, vocab: 17, context: 31 }",
+    ///     "cells:",
+    ///     "  - measure: composition",
+    ///     "",
+    /// ];
+    /// assert_eq!(notebook.yaml(), lines.join("\n"));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn yaml(&self) -> String {
         self.text(&self.models, &self.inputs, &self.cells)
     }
 
     /// Writes the notebook as an experiment file, which `attn-circuits run` runs. Relative paths in it start from the folder of the
     /// file then.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
+    /// # let folder = tempfile::tempdir().map_err(Error::io("."))?;
+    /// let path = folder.path().join("mine.yaml");
+    /// notebook.save(&path)?;
+    /// // The notebook may write its file again; one that somebody has changed stays.
+    /// notebook.save(&path)?;
+    /// std::fs::write(&path, "title: Mine now\n").map_err(Error::io(&path))?;
+    /// assert!(notebook.save(&path).is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Experiment`] if it is no experiment there; [`Error::File`] if a file is there that no notebook has written, or that

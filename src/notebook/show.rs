@@ -15,7 +15,7 @@ const ROWS: usize = 20;
 /// Sequences of an input that are shown at most, and tokens of each.
 const TOKENS: (usize, usize) = (4, 40);
 
-/// Content for a notebook: the same thing in several forms, of which it shows the richest that it can.
+/// Content for a notebook: the same thing in several forms, of which it shows the richest that it can ([`Show`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// Plain text, for terminals and for readers of the file.
@@ -40,7 +40,25 @@ impl Content {
     }
 }
 
-/// Values that show themselves in a notebook.
+/// Values that show themselves in a notebook. Those of one's own do so with one method:
+///
+/// ```
+/// use attn_circuits::prelude::*;
+/// struct Share(f64);
+/// impl Show for Share {
+///     fn content(&self) -> Content {
+///         let text = format!("{:.1} %", 100.0 * self.0);
+///         Content { html: Some(format!("<b>{text}</b>")), text, svg: None }
+///     }
+/// }
+/// assert_eq!(Share(0.25).content().text, "25.0 %");
+///
+/// // A table is its rows, as HTML that can stand anywhere in a page, and as plain text for terminals.
+/// let table = df!("head" => ["0.0", "1.0"], "score" => [0.1, 0.9])?;
+/// let Content { text, html, svg } = table.content();
+/// assert!(text.contains("0.9") && html.is_some_and(|html| html.contains("<table>")) && svg.is_none());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub trait Show {
     /// What is shown.
     fn content(&self) -> Content;

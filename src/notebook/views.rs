@@ -9,7 +9,7 @@ use crate::measure::{MEASURES, Measure, Subject};
 use crate::model::{HeadId, Transformer};
 use crate::{Error, Result};
 use polars::prelude::{Column, DataFrame};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Circuits over more tokens are shown as a table: a matrix of them would be grey.
 const LARGEST_MATRIX: usize = 100;
@@ -30,12 +30,6 @@ pub struct CircuitView {
     pub table: DataFrame,
     /// The figure `circuit_matrix` of it.
     pub drawing: Option<Drawing>,
-}
-
-/// An entry of a registry, from parameters that fit.
-fn parsed<T: ?Sized>(registry: &[Kind<T>], name: &str, parameters: Value) -> Result<Box<T>> {
-    let kind = Kind::find(registry, name).ok_or_else(|| Error::invalid(format!("there is no `{name}`")))?;
-    (kind.parse)(parameters).map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// The attention patterns of some heads in the sequence at `sequence` (from 0) of a batch: what the measure and the figure
@@ -63,10 +57,10 @@ pub fn attention(model: &Transformer, batch: &TokenBatch, sequence: usize, heads
         )));
     }
     let parameters = json!({ "sequences": [sequence], "heads": if heads.is_empty() { None } else { Some(&names) } });
-    let measure: Box<dyn Measure> = parsed(MEASURES, "attention", parameters)?;
+    let measure: Box<dyn Measure> = Kind::make(MEASURES, "attention", parameters)?;
     measure.check(model.config(), Some(&crate::input::InputShape::of(batch)))?;
     let table = measure.compute(&Subject::new(model, Some(batch)))?;
-    let figure: Box<dyn Figure> = parsed(FIGURES, "attention", json!({}))?;
+    let figure: Box<dyn Figure> = Kind::make(FIGURES, "attention", json!({}))?;
     let title = match heads {
         [] => "Where the heads look".to_string(),
         [head] => format!("Where head {head} looks"),
@@ -138,7 +132,8 @@ pub fn circuit(model: &Transformer, circuit: Circuit) -> Result<CircuitView> {
         return Ok(CircuitView { table, drawing: None });
     }
     let (title, y_label, x_label) = words(circuit);
-    let figure: Box<dyn Figure> = parsed(FIGURES, "circuit_matrix", json!({ "x_label": x_label, "y_label": y_label }))?;
+    let labels = json!({ "x_label": x_label, "y_label": y_label });
+    let figure: Box<dyn Figure> = Kind::make(FIGURES, "circuit_matrix", labels)?;
     let drawing = Some(figure.draw(&table, &title, &Style::default())?);
     Ok(CircuitView { table, drawing })
 }

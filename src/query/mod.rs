@@ -35,6 +35,17 @@ pub struct Verdict {
     pub numbers: Vec<(String, Value)>,
 }
 
+/// Whether a query can read a table: its name occurs, if only in a text or as a part of another name.
+///
+/// ```
+/// use attn_circuits::query::may_read;
+/// assert!(may_read("SELECT * FROM Head_Scores", "head_scores"));
+/// assert!(!may_read("SELECT * FROM head_scores", "composition"));
+/// ```
+pub fn may_read(sql: &str, name: &str) -> bool {
+    sql.to_ascii_lowercase().contains(&name.to_ascii_lowercase())
+}
+
 /// The data of a figure: the table called `of`, in its own order, or what the query `of` yields.
 ///
 /// # Errors

@@ -20,6 +20,10 @@ const LARGEST_RESULT: u64 = 16 << 30;
 /// let best = run.select("SELECT model, layer, head, value FROM head_scores WHERE score = 'prefix_matching' ORDER BY value DESC")?;
 /// assert!(best.column("value")?.f64()?.get(0) > Some(0.9));
 /// assert!(run.manifest.claims().all(|claim| claim.holds));
+///
+/// // Figures are counted as in the report. A file that is not what the run wrote is refused.
+/// assert!(run.figure(1)?.starts_with("<svg"));
+/// assert!(run.source()?.contains("cells:"));
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -101,12 +105,13 @@ impl Run {
         self.manifest.tables.keys().map(|name| Ok((name.clone(), self.table(name)?))).collect()
     }
 
-    /// What polars SQL over the tables of the run answers: [`query::select`].
+    /// What polars SQL over the tables of the run answers: [`query::select`]. Only the tables that the query names are read.
     ///
     /// # Errors
     /// Those of [`Run::table`]; [`Error::Table`] if the query cannot be run.
     pub fn select(&self, sql: &str) -> Result<DataFrame> {
-        query::select(sql, &self.tables()?)
+        let read = self.manifest.tables.keys().filter(|name| query::may_read(sql, name));
+        query::select(sql, &read.map(|name| Ok((name.clone(), self.table(name)?))).collect::<Result<_>>()?)
     }
 
     /// A figure as an SVG document, by its number in the report, from 1.

@@ -1,6 +1,7 @@
 use super::{sizes, sums};
 use crate::Result;
 use crate::batch::TokenBatch;
+use crate::circuit::loss::check_groups;
 use crate::model::frozen::{Frozen, FrozenRun};
 use crate::model::{HeadId, Keep, Positions, Transformer};
 use ndarray::{Array1, Array2, ArrayView2, s};
@@ -114,11 +115,10 @@ fn row_means(w: ArrayView2<f32>) -> Array1<f32> {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds.
-///
-/// # Panics
-/// If a group has a position that predicts nothing: `n − 1` or beyond.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or a group is empty or has a
+/// position that predicts nothing: `n − 1` or beyond.
 pub fn logit_attribution(model: &Transformer, batch: &TokenBatch, groups: &[Vec<usize>]) -> Result<Vec<Attribution>> {
+    check_groups(groups, batch.length())?;
     let frozen = Frozen::new(model);
     let config = model.config();
     let mut components = vec![Component::Embed];

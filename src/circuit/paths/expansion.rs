@@ -1,7 +1,7 @@
 use super::{Path, biased, maxima, sizes, source, sums};
 use crate::Result;
 use crate::batch::TokenBatch;
-use crate::circuit::loss::predictions;
+use crate::circuit::loss::{check_groups, predictions};
 use crate::model::frozen::{Frozen, FrozenRun};
 use crate::model::{HeadId, Keep, Transformer};
 use ndarray::{Array2, ArrayView3};
@@ -120,11 +120,10 @@ struct Sums {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds.
-///
-/// # Panics
-/// If a group has a position that predicts nothing: `n − 1` or beyond.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or a group is empty or has a
+/// position that predicts nothing: `n − 1` or beyond.
 pub fn paths(model: &Transformer, batch: &TokenBatch, max_order: usize, groups: &[Vec<usize>]) -> Result<Expansion> {
+    check_groups(groups, batch.length())?;
     let frozen = Frozen::new(model);
     let keep = Keep { logits: true, ..Frozen::KEEP };
     let parts = model.map_chunks(batch, keep, |chunk, cache| expand(&frozen.run(chunk.tokens, cache), max_order, groups))?;

@@ -1,7 +1,7 @@
 use super::{count_of_order, sizes, source, sums};
 use crate::Result;
 use crate::batch::TokenBatch;
-use crate::circuit::loss::predictions;
+use crate::circuit::loss::{check_groups, predictions};
 use crate::model::Transformer;
 use crate::model::frozen::{Frozen, FrozenRun};
 use ndarray::Array2;
@@ -88,11 +88,10 @@ pub struct TermImportance {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds.
-///
-/// # Panics
-/// If a group has a position that predicts nothing: `n − 1` or beyond.
+/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or a group is empty or has a
+/// position that predicts nothing: `n − 1` or beyond.
 pub fn term_importance(model: &Transformer, batch: &TokenBatch, groups: &[Vec<usize>]) -> Result<TermImportance> {
+    check_groups(groups, batch.length())?;
     let frozen = Frozen::new(model);
     let config = model.config();
     let keys = keys(config.n_layers);

@@ -65,7 +65,7 @@ pub mod wired;
 
 pub use bigram::{Bigram, CutChain};
 pub use import::Import;
-pub use random::{Initialisation, Random};
+pub use random::{Distribution, Init, Initialisation, LayerNorms, PositionScheme, Random};
 pub use wired::Wired;
 
 use super::{ModelConfig, Transformer};
