@@ -188,6 +188,14 @@ enum Outcome {
 
 /// Parses the arguments, does what they say, and answers with the exit status: 0 fine, 1 a claim or a verification failed, 2 the
 /// input is wrong, 3 anything else.
+///
+/// The whole program is
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     attn_circuits::cli::main()
+/// }
+/// ```
 pub fn main() -> ExitCode {
     match execute(Cli::parse().command).unwrap_or_else(refused) {
         Outcome::Fine => ExitCode::SUCCESS,

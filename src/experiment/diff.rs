@@ -77,6 +77,39 @@ impl Difference {
 /// Compares the results in two folders; numbers count as the same within `tolerance`. Figures and reports come from the rest and are
 /// not compared.
 ///
+/// ```
+/// use attn_circuits::experiment::compare::Tolerance;
+/// use attn_circuits::experiment::diff::{Change, diff};
+/// # use attn_circuits::experiment::{LoadOptions, RunOptions, load_str, run};
+/// # use attn_circuits::Error;
+/// # let text = "title: Copies
+/// # models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25, scale: 10 } }
+/// # inputs: { repeated: { kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 } }
+/// # cells:
+/// #   - measure: loss
+/// #   - claim: The last position is no surprise.
+/// #     check: SELECT MAX(loss) < 0.1 FROM loss WHERE position = 11
+/// # ";
+/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let set = [("models.wired.scale".to_string(), "1".to_string())];
+/// # let run = |name: &str, set: &[(String, String)]| {
+/// #     let experiment = load_str(text, "copies.yaml".as_ref(), set, &LoadOptions::default())?;
+/// #     Ok::<_, Error>(run(&experiment, &out.path().join(name), &RunOptions::default())?.folder)
+/// # };
+/// # let (a, b) = (run("a", &[])?, run("b", &set)?);
+/// // Two runs of a file whose second line says `scale: 10`, one of them with `--set models.wired.scale=1`.
+/// let found = diff(&a, &b, Tolerance::DEFAULT)?;
+/// let scale = &found.settings[0];
+/// assert_eq!((scale.left.as_deref(), scale.right.as_deref()), (Some("10"), Some("1")));
+/// assert!(scale.left_line.as_ref().is_some_and(|line| line.place.as_ref().is_some_and(|(_, number)| *number == 2)));
+/// assert!(scale.right_line.as_ref().is_some_and(|line| line.text == "--set models.wired.scale=1"));
+/// // Other losses, and a claim that fails now.
+/// assert!(matches!(&found.tables[0].change, Change::Changed(table) if table.differing() > 0));
+/// assert!(matches!(&found.claims[0].change, Change::Changed(claim) if claim.holds == (true, false)));
+/// assert!(!found.is_empty() && found.files.is_empty() && found.programs.is_none());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`crate::Error::File`] if a folder holds no results, or a table in it is not what its run wrote.
 pub fn diff(left: &Path, right: &Path, tolerance: Tolerance) -> Result<Difference> {

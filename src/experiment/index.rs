@@ -24,6 +24,19 @@ pub enum Indexed {
 /// The page over the results in `folder`: title, first sentence, claims and first figure of each experiment, with a link to its
 /// report. Results whose manifest cannot be read are left out. The same results give the same bytes.
 ///
+/// ```
+/// use attn_circuits::experiment::index;
+/// # use attn_circuits::prelude::*;
+/// let mut notebook = Notebook::new("Who reads whom?")?;
+/// notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let results = notebook.run()?.folder;
+/// // The folder around the results of one experiment, or of several.
+/// let page = index(results.parent().expect("a folder"))?;
+/// assert!(page.contains("Who reads whom?") && page.contains("notebook/report.html"));
+/// assert!(index(&results.join("tables")).is_err());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`crate::Error::File`] if there are no results in the folder.
 pub fn index(folder: &Path) -> Result<String> {
@@ -50,6 +63,24 @@ fn entry(stored: &Run) -> Entry<'_> {
 
 /// Writes [`index`] to `folder/index.html`, in one step. Of two runs that end at the same time the second waits and finds the results of
 /// both.
+///
+/// ```
+/// use attn_circuits::experiment::{Indexed, refresh_index, update_index};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// # let results = notebook.run()?.folder;
+/// # let folder = results.parent().expect("a folder");
+/// let page = folder.join("index.html");
+/// // Where there is no page, none is made.
+/// refresh_index(folder)?;
+/// assert!(!page.exists());
+/// assert_eq!(update_index(folder)?, Indexed::Written(page.clone()));
+/// // A page of somebody's own stays.
+/// std::fs::write(&page, "<p>Mine.").map_err(Error::io(&page))?;
+/// assert_eq!(update_index(folder)?, Indexed::Foreign(page));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`index`], and [`crate::Error::Io`].

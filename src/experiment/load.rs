@@ -16,6 +16,18 @@ use std::path::Path;
 pub(crate) const LARGEST: u64 = 16 << 20;
 
 /// How to load.
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, load_str};
+/// let text = "
+/// title: Too large
+/// models: { large: { kind: random, layers: 12, heads: 12, d_model: 768, vocab: 50257, context: 1024 } }
+/// cells: [{ measure: composition }]
+/// ";
+/// let options = LoadOptions { memory_limit: Some(200 << 20), ..LoadOptions::default() };
+/// let refused = load_str(text, "large.yaml".as_ref(), &[], &options).expect_err("it has 425 MB of weights");
+/// assert!(refused.to_string().contains("the memory limit is 200.0 MiB"));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions<'a> {
     /// The kinds that the file can use.
@@ -35,6 +47,16 @@ impl Default for LoadOptions<'static> {
 
 /// Loads an experiment file and checks it, with the overrides `(path, value)` of `--set` applied.
 ///
+/// ```
+/// use attn_circuits::experiment::load;
+/// let noisy = load("experiments/induction.yaml", &[("models.wired.noise".into(), "0.1".into())])?;
+/// assert_eq!(noisy.overrides, [("models.wired.noise".to_string(), 0.1.into())]);
+/// // A path that leads nowhere is shown with what is there.
+/// let wrong = load("experiments/induction.yaml", &[("models.wird.noise".into(), "0.1".into())]);
+/// assert!(wrong.is_err_and(|error| error.to_string().contains("did you mean `wired`?")));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Experiment`] with all problems, each with its place in the file; [`Error::Io`] if the file cannot be read.
 pub fn load(path: impl AsRef<Path>, overrides: &[(String, String)]) -> Result<Experiment> {
@@ -42,6 +64,14 @@ pub fn load(path: impl AsRef<Path>, overrides: &[(String, String)]) -> Result<Ex
 }
 
 /// [`load`] with options.
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, load_with};
+/// let options = LoadOptions { memory_limit: None, ..LoadOptions::default() };
+/// let experiment = load_with("experiments/composition.yaml", &[], &options)?;
+/// assert_eq!(experiment.base(), "experiments");
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`load`].
@@ -60,6 +90,22 @@ pub fn load_with(path: impl AsRef<Path>, overrides: &[(String, String)], options
 }
 
 /// Loads the experiment `text` as if it were the file `path`: relative paths start in its folder.
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, load_str};
+/// let text = "title: Heads
+/// models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+/// inputs: { repeated: { kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 } }
+/// cells:
+///   - measure: head_scores
+///   - claim: Some head matches prefixes.
+///     check: SELECT MAX(valeu) > 0.9 FROM head_scores WHERE score = 'prefix_matching'
+/// ";
+/// let problem = load_str(text, "heads.yaml".as_ref(), &[], &LoadOptions::default()).unwrap_err().to_string();
+/// assert!(problem.contains("heads.yaml:7:23") && problem.contains("did you mean `value`?"));
+/// // The results folder would have no name.
+/// assert!(load_str(&text.replace("valeu", "value"), ".yaml".as_ref(), &[], &LoadOptions::default()).is_err());
+/// ```
 ///
 /// # Errors
 /// Those of [`load`].

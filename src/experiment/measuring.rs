@@ -65,6 +65,24 @@ impl Experiment {
 
     /// The tokens of an input for models with a vocabulary of `d_vocab`.
     ///
+    /// ```
+    /// # use attn_circuits::experiment::{LoadOptions, load_str};
+    /// # let text = "
+    /// # title: Repeats
+    /// # models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+    /// # inputs: { repeated: { kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 } }
+    /// # cells: [{ measure: loss }]
+    /// # ";
+    /// # let experiment = load_str(text, "repeats.yaml".as_ref(), &[], &LoadOptions::default())?;
+    /// // `kind: repeated_tokens, sequences: 4, period: 6, repeats: 2`
+    /// let tokens = experiment.tokens("repeated", 13)?;
+    /// assert_eq!(tokens.tokens().dim(), (4, 1 + 2 * 6));
+    /// // Every run, and every cell, reads the same ones.
+    /// assert_eq!(experiment.tokens("repeated", 13)?, tokens);
+    /// assert!(experiment.tokens("repeated", 6).is_err() && experiment.tokens("repaeted", 13).is_err());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such input; those of [`crate::input::InputKind::build`]; [`Error::File`] as in
     /// [`Experiment::build`].

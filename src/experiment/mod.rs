@@ -56,6 +56,29 @@ use std::path::{Path, PathBuf};
 
 /// An experiment, read and checked: every name in it refers to something, every query runs on the tables' columns, every model
 /// reads its inputs.
+///
+/// ```
+/// use attn_circuits::experiment::{Cell, LoadOptions, load_str};
+/// let text = "
+/// title: Is there an induction head?
+/// models:
+///   wired: { kind: wired, circuit: induction, vocab: 13, context: 25, sweep: { noise: [0.0, 0.5] } }
+/// inputs:
+///   repeated: { kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 }
+/// cells:
+///   - measure: head_scores
+///   - query: SELECT noise, value FROM head_scores WHERE score = 'prefix_matching' AND head = 0 AND layer = 1
+///     name: induction_head
+/// ";
+/// let experiment = load_str(text, "heads.yaml".as_ref(), &[], &LoadOptions::default())?;
+/// assert_eq!(experiment.models["wired"].swept, ["noise"]);
+/// assert_eq!(experiment.inputs["repeated"].shape.length, 1 + 2 * 6);
+/// // What a cell leaves open is settled, and the columns of every table are known before anything is computed.
+/// let (Cell::Measure(scores), Cell::Query { schema, .. }) = (&experiment.cells[0], &experiment.cells[1]) else { panic!() };
+/// assert_eq!((scores.name.as_str(), scores.input.as_deref()), ("head_scores", Some("repeated")));
+/// assert_eq!(schema.iter_names().collect::<Vec<_>>(), ["noise", "value"]);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Experiment {
     /// The file.
@@ -86,16 +109,58 @@ pub struct Experiment {
 
 impl Experiment {
     /// The folder that relative paths in the file start from.
+    ///
+    /// ```
+    /// # let text = "{ title: T, models: { m: { kind: bigram, vocab: 5, context: 9 } }, cells: [{ text: Nothing. }] }";
+    /// use attn_circuits::experiment::{LoadOptions, load_str};
+    /// let load = |path: &str| load_str(text, path.as_ref(), &[], &LoadOptions::default());
+    /// assert_eq!(load("mine/heads.yaml")?.base(), "mine");
+    /// assert_eq!(load("heads.yaml")?.base(), "");
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn base(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
     /// Every model of the experiment, in the file's order: by entry, then variant, then replicate.
+    ///
+    /// ```
+    /// use attn_circuits::experiment::{LoadOptions, load_str};
+    /// let text = "
+    /// title: Chance
+    /// models:
+    ///   narrow: { kind: random, layers: 2, heads: 2, d_model: 8, vocab: 5, context: 9, replicates: 2, sweep: { heads: [1, 2] } }
+    ///   bigram: { kind: bigram, vocab: 5, context: 9 }
+    /// cells: [{ measure: composition, models: narrow }]
+    /// ";
+    /// let experiment = load_str(text, "chance.yaml".as_ref(), &[], &LoadOptions::default())?;
+    /// let all: Vec<_> = experiment.instances().map(|one| (one.name, one.variant.values.clone(), one.replicate)).collect();
+    /// let (one, two) = (vec![1.into()], vec![2.into()]);
+    /// let narrow = [("narrow", one.clone(), 1), ("narrow", one, 2), ("narrow", two.clone(), 1), ("narrow", two, 2)];
+    /// assert_eq!((&all[..4], &all[4]), (&narrow[..], &("bigram", vec![], 1)));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
         self.models.iter().flat_map(|(name, model)| model.instances(name))
     }
 
     /// Every figure of the experiment, in order.
+    ///
+    /// ```
+    /// use attn_circuits::experiment::{LoadOptions, load_str};
+    /// let text = "
+    /// title: Heads
+    /// models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+    /// inputs: { repeated: { kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 } }
+    /// cells:
+    ///   - measure: head_scores
+    ///   - { figure: heatmap, of: head_scores, title: Scores, x: head, y: layer, color: value, facet: score }
+    /// ";
+    /// let experiment = load_str(text, "heads.yaml".as_ref(), &[], &LoadOptions::default())?;
+    /// let columns: Vec<_> = experiment.figures().map(|figure| figure.columns()).collect();
+    /// assert_eq!(columns, [[("x", "head"), ("y", "layer"), ("color", "value"), ("facet", "score")]]);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn figures(&self) -> impl Iterator<Item = &dyn Figure> {
         self.cells.iter().filter_map(|cell| match cell {
             Cell::Figure(cell) => Some(cell.figure.as_ref()),
@@ -137,6 +202,22 @@ pub struct Instance<'a> {
 
 impl Model {
     /// Every model of this entry, which is called `name`.
+    ///
+    /// ```
+    /// # use attn_circuits::experiment::{LoadOptions, load_str};
+    /// # let text = "
+    /// # title: Noise
+    /// # models:
+    /// #   noisy: { kind: wired, circuit: induction, vocab: 9, context: 9, replicates: 3, sweep: { noise: [0.1, 0.2] } }
+    /// # cells: [{ measure: composition }]
+    /// # ";
+    /// # let experiment = load_str(text, "noise.yaml".as_ref(), &[], &LoadOptions::default())?;
+    /// // `replicates: 3, sweep: { noise: [0.1, 0.2] }`
+    /// let noisy = &experiment.models["noisy"];
+    /// let places: Vec<_> = noisy.instances("noisy").map(|instance| (instance.variant_index, instance.replicate)).collect();
+    /// assert_eq!(places, [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)]);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn instances<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Instance<'a>> {
         self.variants.iter().enumerate().flat_map(move |(variant_index, variant)| {
             (1..=self.replicates).map(move |replicate| Instance { name, model: self, variant_index, variant, replicate })
@@ -147,6 +228,22 @@ impl Model {
 impl Instance<'_> {
     /// The stream of this model's random draws. Variants of a sweep share that of their replicate: what differs between them is the
     /// swept value alone.
+    ///
+    /// ```
+    /// # use attn_circuits::experiment::{LoadOptions, load_str};
+    /// # let text = "
+    /// # title: Noise
+    /// # models:
+    /// #   noisy: { kind: wired, circuit: induction, vocab: 9, context: 9, replicates: 2, sweep: { noise: [0.1, 0.2] } }
+    /// # cells: [{ measure: composition }]
+    /// # ";
+    /// # let experiment = load_str(text, "noise.yaml".as_ref(), &[], &LoadOptions::default())?;
+    /// // `replicates: 2, sweep: { noise: [0.1, 0.2] }`: of each replicate, the same noise at two strengths.
+    /// let streams: Vec<_> = experiment.instances().map(|instance| instance.stream(experiment.seed).to_string()).collect();
+    /// assert_eq!((&streams[0], &streams[1]), (&streams[2], &streams[3]));
+    /// assert_ne!(streams[0], streams[1]);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn stream(&self, seed: u64) -> Stream {
         Stream::new(seed).child("models").child(self.name).child(self.replicate.to_string())
     }

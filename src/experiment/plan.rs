@@ -13,6 +13,31 @@ use std::path::{Path, PathBuf};
 const COPIES_OF_TABLES: usize = 4;
 
 /// The estimated cost of an experiment.
+///
+/// ```
+/// use attn_circuits::experiment::plan::model_plan;
+/// use attn_circuits::experiment::{LoadOptions, RunOptions, load_str, run};
+/// # use attn_circuits::Error;
+/// # let text = "
+/// # title: Chance
+/// # models: { chance: { kind: random, layers: 2, heads: 3, d_model: 12, vocab: 10, context: 9, replicates: 5 } }
+/// # cells: [{ text: Pairs. }, { measure: composition }]
+/// # ";
+/// # let experiment = load_str(text, "chance.yaml".as_ref(), &[], &LoadOptions::default())?;
+/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// // Five random models of two layers with three heads, d_model 12; prose, then `measure: composition`.
+/// let plan = experiment.plan();
+/// let model = &plan.models[0];
+/// assert_eq!((model.instances, model), (5, &model_plan("chance", &experiment.models["chance"])));
+/// assert_eq!(model.bytes, 4 * experiment.models["chance"].variants[0].config.n_params() as usize);
+/// // Nine pairs of heads through three channels, in each of five models.
+/// assert_eq!((plan.cells[0].rows, plan.cells[1].rows), (0, 5 * 3 * 9));
+/// assert!(plan.peak_bytes >= plan.tables_bytes && plan.tables_bytes >= plan.cells[1].table_bytes);
+/// // The rows are known, and not only estimated.
+/// let found = run(&experiment, out.path(), &RunOptions::default())?.manifest;
+/// assert_eq!(found.tables["composition"].rows, plan.cells[1].rows);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// One entry for each entry of `models:`.
@@ -138,6 +163,13 @@ fn row_bytes(columns: &Schema) -> usize {
 
 /// The memory that is free for this process, with what it has already, where the system says: on this machine, and in the group of
 /// processes (a container, a batch job) that it belongs to.
+///
+/// ```
+/// use attn_circuits::experiment::LoadOptions;
+/// use attn_circuits::experiment::plan::available_memory;
+/// // What a run may need, unless something else is asked for.
+/// assert_eq!(LoadOptions::default().memory_limit.is_some(), available_memory().is_some());
+/// ```
 pub fn available_memory() -> Option<usize> {
     let free = system_number("/proc/meminfo", "MemAvailable:");
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -178,6 +210,12 @@ fn free_in_groups(groups: &str, root: &Path) -> Option<usize> {
 
 /// Bytes that the process has in memory: before a run, the program itself, of which the executable's pages are the largest part.
 /// Nothing where the system does not tell.
+///
+/// ```
+/// use attn_circuits::experiment::plan::{available_memory, program_bytes};
+/// // Where the system says what is free, it says this as well.
+/// assert!(available_memory().is_none() || program_bytes() > 0);
+/// ```
 pub fn program_bytes() -> usize {
     system_number("/proc/self/status", "VmRSS:").unwrap_or_default()
 }
@@ -190,6 +228,13 @@ pub(super) fn system_number(file: &str, name: &str) -> Option<usize> {
 }
 
 /// A size as people write it: `2GiB`, `500 MB`, `1.5G`, `3000000`. `K`, `M`, `G` and `T` alone are multiples of 1024, as `KiB` is.
+///
+/// ```
+/// use attn_circuits::experiment::plan::parse_bytes;
+/// assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));
+/// assert_eq!((parse_bytes("1.5G"), parse_bytes("500 MB")), (Ok(3 << 29), Ok(500_000_000)));
+/// assert!(parse_bytes("0").is_err() && parse_bytes("two").is_err());
+/// ```
 ///
 /// # Errors
 /// In words, what a size looks like.
@@ -212,6 +257,13 @@ pub fn parse_bytes(text: &str) -> Result<usize, String> {
 }
 
 /// `1.5 GiB`.
+///
+/// ```
+/// use attn_circuits::experiment::plan::bytes;
+/// assert_eq!((bytes(1023), bytes(1536)), ("1023 bytes".into(), "1.5 KiB".into()));
+/// // A sum that is beyond counting.
+/// assert_eq!(bytes(usize::MAX), "more than 16 EiB");
+/// ```
 pub fn bytes(count: usize) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {

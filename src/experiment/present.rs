@@ -176,6 +176,15 @@ fn range<'a>(values: impl Iterator<Item = &'a Value>) -> String {
 
 /// The numbers of a claim as the report and the terminal show them: those that have a name in the check, as in `AS score`. Other
 /// columns are called what computes them (`MAX(CASE WHEN …`), and are shown only where none has a name.
+///
+/// ```
+/// use attn_circuits::experiment::named;
+/// use serde_json::json;
+/// // What `SELECT MAX(value) > 0.9 AS holds, MAX(value) AS best` compares, and what it says of that.
+/// let numbers = [("best".to_string(), json!(0.98765)), ("max(value)".to_string(), json!(0.98765))];
+/// assert_eq!(named(&numbers), [("best".to_string(), "0.9877".to_string())]);
+/// assert_eq!(named(&numbers[1..]), [("max(value)".to_string(), "0.9877".to_string())]);
+/// ```
 pub fn named(numbers: &[(String, Value)]) -> Vec<(String, String)> {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_')

@@ -6,6 +6,40 @@ use std::fmt;
 use std::path::Path;
 
 /// Hears how far a run is.
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, Progress, Reused, RunOptions, load_str, run};
+/// use std::path::Path;
+/// use std::sync::Mutex;
+/// # use attn_circuits::Error;
+///
+/// #[derive(Default)]
+/// struct Phases(Mutex<Vec<String>>);
+/// impl Progress for Phases {
+///     fn phase(&self, name: &str, steps: usize) {
+///         self.0.lock().expect("no thread has panicked").push(format!("{name} {steps}"));
+///     }
+///     fn step(&self, _: &str) {}
+///     fn finish(&self) {}
+///     fn reused(&self, _: &Reused) {}
+///     fn waiting(&self, _: &Path) {}
+/// }
+/// # let text = "
+/// # title: Composition
+/// # models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25, sweep: { noise: [0.0, 0.5] } } }
+/// # cells:
+/// #   - measure: composition
+/// #   - { query: SELECT MAX(score) AS score FROM composition, name: largest }
+/// # ";
+/// # let experiment = load_str(text, "composition.yaml".as_ref(), &[], &LoadOptions::default())?;
+/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+///
+/// // Two models, one measure, one query.
+/// let phases = Phases::default();
+/// run(&experiment, out.path(), &RunOptions { progress: &phases, ..RunOptions::default() })?;
+/// assert_eq!(*phases.0.lock().expect("no thread has panicked"), ["measuring 2", "asking 1", "drawing 0"]);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub trait Progress: Sync {
     /// A phase begins that has `steps` steps.
     fn phase(&self, name: &str, steps: usize);
@@ -49,6 +83,14 @@ impl Count {
 }
 
 /// What of a run was in the cache. Shown as `13 of 14 measurements, 8 of 8 queries, …`.
+///
+/// ```
+/// use attn_circuits::experiment::{Count, Reused};
+/// let queries = Count { reused: 2, all: 3 };
+/// let reused = Reused { measurements: Count { reused: 0, all: 1 }, queries, ..Reused::default() };
+/// assert_eq!(reused.to_string(), "0 of 1 measurement, 2 of 3 queries");
+/// assert!(reused.any() && !Reused::default().any());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reused {
     /// Measures of a model: a cell has as many as it measures models.

@@ -12,6 +12,24 @@ use std::path::{Component, Path, PathBuf};
 /// Draws figures and report of a results folder again from its stored tables, measuring nothing, and puts them in place. The
 /// manifest then says by which program, if it is another one than made the tables.
 ///
+/// ```
+/// use attn_circuits::experiment::{Silent, redraw};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// # notebook.cell("measure: composition")?;
+/// # notebook.cell("{ figure: composition_graph, of: composition, title: Who reads whom }")?;
+/// let folder = notebook.run()?.folder;
+/// let report = folder.join("report.html");
+/// std::fs::write(&report, "").map_err(Error::io(&report))?;
+/// let manifest = redraw(&folder, &Silent)?;
+/// // What is drawn is what was drawn before, and the manifest has its hash.
+/// assert_eq!(Run::open(&folder)?.manifest, manifest);
+/// let record = manifest.artifacts.iter().find(|artifact| artifact.path == "report.html").expect("a report");
+/// assert!(Run::open(&folder)?.checked("report.html", &record.blake3).is_ok());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
 /// then.
@@ -38,6 +56,17 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
 
 /// Checks that figures may be drawn into a folder, which need not be there yet: they would be in the way of the next run among
 /// the results of one.
+///
+/// ```
+/// use attn_circuits::experiment::check_drawn_into;
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// let folder = notebook.run()?.folder;
+/// assert!(check_drawn_into(&folder).is_err() && check_drawn_into(&folder.join("figures")).is_err());
+/// assert!(check_drawn_into(&folder.with_file_name("paper")).is_ok());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::File`] if results of a run lie there, or around it.
@@ -73,6 +102,23 @@ fn resolved(path: &Path) -> Result<PathBuf> {
 
 /// Draws the figures of a results folder in another style into the folder `target`, as `NN-NAME.svg` and `.png`; the results stay as
 /// they are. Each file appears whole or not at all. Answers with the number of figures.
+///
+/// ```
+/// use attn_circuits::experiment::draw_into;
+/// use attn_circuits::figure::{Style, Theme};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// # notebook.cell("measure: composition")?;
+/// # notebook.cell("{ figure: composition_graph, of: composition, title: Who reads whom }")?;
+/// let folder = notebook.run()?.folder;
+/// let paper = folder.with_file_name("paper");
+/// // For a column of 500 pixels, with 384 dots per inch.
+/// let print = Style { theme: Theme::Print, width: Some(500), png_scale: 4 };
+/// assert_eq!(draw_into(&folder, &paper, &print)?, 1);
+/// assert!(paper.join("01-composition.svg").exists() && paper.join("01-composition.png").exists());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// Those of [`redraw`] and [`check_drawn_into`].

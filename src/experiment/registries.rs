@@ -8,6 +8,23 @@ use crate::model::build::{MODELS, ModelKind};
 use std::fmt;
 
 /// The kinds that an experiment file can use.
+///
+/// For a measure of one's own see `examples/add_a_measure.rs`. A program can leave kinds out as well:
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, Registries, load_str};
+/// use attn_circuits::measure::MEASURES;
+/// let text = "
+/// title: Weights alone
+/// models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+/// inputs: { repeated: { kind: repeated_tokens, sequences: 4, period: 6, repeats: 2 } }
+/// cells: [{ measure: loss }]
+/// ";
+/// let measures: Vec<_> = MEASURES.iter().filter(|kind| kind.name != "loss").copied().collect();
+/// let registries = Registries { measures: &measures, ..Registries::standard() };
+/// let load = |registries| load_str(text, "x.yaml".as_ref(), &[], &LoadOptions { registries, ..LoadOptions::default() });
+/// assert!(load(Registries::standard()).is_ok() && load(registries).is_err());
+/// ```
 #[derive(Clone, Copy)]
 pub struct Registries<'a> {
     /// What `models:` can hold.

@@ -13,6 +13,28 @@ use std::process::Command;
 use std::time::{Instant, SystemTime};
 
 /// How an experiment is run.
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, RunOptions, load_str, run};
+/// use attn_circuits::store::Cache;
+/// # use attn_circuits::Error;
+/// # let text = "
+/// # title: Composition
+/// # models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+/// # cells: [{ measure: composition }]
+/// # ";
+/// # let experiment = load_str(text, "composition.yaml".as_ref(), &[], &LoadOptions::default())?;
+/// # let folder = tempfile::tempdir().map_err(Error::io("."))?;
+/// let cache = Cache::new(folder.path().join("cache"), 1 << 20);
+/// let options = RunOptions { cache: Some(&cache), ..RunOptions::default() };
+/// let first = run(&experiment, &folder.path().join("results"), &options)?;
+/// assert!(!first.reused.any());
+/// // The second time nothing is measured, and the results are the same.
+/// let second = run(&experiment, &folder.path().join("results"), &options)?;
+/// assert_eq!(second.reused.to_string(), "1 of 1 measurement");
+/// assert_eq!(second.manifest, first.manifest);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct RunOptions<'a> {
     /// What earlier runs have computed, and where what this one computes is kept. Without it everything is computed.
@@ -63,6 +85,28 @@ impl Instance<'_> {
 ///
 /// What `options.cache` has is not computed again: the results are the same. If another process runs the same experiment into the
 /// same folder, this one waits for it.
+///
+/// ```
+/// use attn_circuits::experiment::{LoadOptions, RunOptions, load_str, run};
+/// use attn_circuits::store::Run;
+/// # use attn_circuits::Error;
+/// let text = "
+/// title: K-composition
+/// models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+/// cells:
+///   - measure: composition
+///   - claim: The largest score is 1/√V.
+///     check: SELECT ABS(MAX(score) - 1 / SQRT(13)) < 0.00001 FROM composition
+/// ";
+/// let experiment = load_str(text, "keys.yaml".as_ref(), &[], &LoadOptions::default())?;
+/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// let finished = run(&experiment, out.path(), &RunOptions::default())?;
+/// assert_eq!(finished.folder, out.path().join("keys"));
+/// assert_eq!(finished.manifest.verdicts(), (1, 1));
+/// // One pair of heads, through keys, queries and values.
+/// assert_eq!(Run::open(&finished.folder)?.table("composition")?.height(), 3);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// What the models, the measures and the file system say; nothing is written then, and the last results stay.

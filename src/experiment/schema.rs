@@ -10,6 +10,14 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// The seed of a file that gives none.
+///
+/// ```
+/// use attn_circuits::experiment::schema::DEFAULT_SEED;
+/// use attn_circuits::experiment::{LoadOptions, load_str};
+/// let text = "{ title: T, models: { m: { kind: bigram, vocab: 5, context: 9 } }, cells: [{ text: Nothing. }] }";
+/// assert_eq!(load_str(text, "t.yaml".as_ref(), &[], &LoadOptions::default())?.seed, DEFAULT_SEED);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub const DEFAULT_SEED: u64 = 0;
 
 /// Most models and cells of a file: many more than anybody reads, and few enough that looking at each with each takes no
@@ -20,6 +28,18 @@ const MOST_ENTRIES: usize = 1000;
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// The schema of the whole file.
+///
+/// ```
+/// use attn_circuits::experiment::Registries;
+/// use attn_circuits::experiment::schema::experiment_schema;
+/// use serde_json::json;
+/// let schema = experiment_schema(&Registries::standard());
+/// assert_eq!(schema["required"], json!(["title", "models", "cells"]));
+/// // One alternative for each kind; its documentation is that of the parameter type.
+/// let models = &schema["properties"]["models"]["additionalProperties"]["oneOf"];
+/// assert_eq!(models[0]["properties"]["kind"]["const"], "wired");
+/// assert!(models[0]["description"].as_str().is_some_and(|text| text.starts_with("A model wired by hand")));
+/// ```
 pub fn experiment_schema(registries: &Registries) -> Cow<'static, Value> {
     // Putting it together takes longer than checking a file by it.
     static STANDARD: LazyLock<Value> = LazyLock::new(|| schema_of(&Registries::standard()));

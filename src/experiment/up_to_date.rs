@@ -21,6 +21,27 @@ struct Made {
 /// program made it of the same file with the same `overrides` and the same files beside it, at the same revision, and it is whole.
 ///
 /// Nothing is read but the cache, these files, and the results.
+///
+/// ```
+/// use attn_circuits::experiment::{RunOptions, load, run, up_to_date};
+/// use attn_circuits::store::Cache;
+/// # use attn_circuits::Error;
+/// # let folder = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let (path, out) = (folder.path().join("keys.yaml"), folder.path().join("results"));
+/// # let text = "
+/// # title: K-composition
+/// # models: { wired: { kind: wired, circuit: induction, vocab: 13, context: 25 } }
+/// # cells: [{ measure: composition }]
+/// # ";
+/// # std::fs::write(&path, text).map_err(Error::io(&path))?;
+/// let cache = Cache::new(folder.path().join("cache"), 1 << 20);
+/// assert!(up_to_date(&path, &[], &out, &cache).is_none());
+/// let finished = run(&load(&path, &[])?, &out, &RunOptions { cache: Some(&cache), ..RunOptions::default() })?;
+/// assert_eq!(up_to_date(&path, &[], &out, &cache), Some((finished.folder, finished.manifest)));
+/// // With another value of a parameter, other results are wanted.
+/// assert!(up_to_date(&path, &[("models.wired.noise".into(), "0.5".into())], &out, &cache).is_none());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub fn up_to_date(path: &Path, overrides: &[(String, String)], out: &Path, cache: &Cache) -> Option<(PathBuf, Manifest)> {
     let source = files::read(path, load::LARGEST, "an experiment file").ok()?;
     let base = path.parent().unwrap_or(Path::new(""));

@@ -82,6 +82,25 @@ impl Verification {
 /// Runs the experiment that is stored in a results folder again, in a temporary folder, and compares. The stored results are only
 /// read.
 ///
+/// ```
+/// use attn_circuits::experiment::Silent;
+/// use attn_circuits::experiment::verify::{Verdict, VerifyOptions, verify};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("example")?;
+/// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+/// # notebook.cell("measure: composition")?;
+/// let folder = notebook.run()?.folder;
+/// let found = verify(&folder, &VerifyOptions::default(), &Silent)?;
+/// assert_eq!((found.verdict(), found.faults.len()), (Verdict::Same, 0));
+/// // Somebody changes a file.
+/// let table = folder.join("tables/composition.csv");
+/// std::fs::write(&table, "score\n1.0\n").map_err(Error::io(&table))?;
+/// let found = verify(&folder, &VerifyOptions::default(), &Silent)?;
+/// assert_eq!(found.verdict(), Verdict::Differs);
+/// assert_eq!(found.faults[0].what, "tables/composition.csv is not what the manifest says");
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::File`] if the folder holds no results, or the experiment names files and its own file was not found; those of
 /// [`super::load_str`] and [`super::run`].

@@ -47,6 +47,23 @@ use std::fmt::{self, Debug};
 use std::path::{Path, PathBuf};
 
 /// The checked parameters of a figure.
+///
+/// ```
+/// use attn_circuits::figure::{FIGURES, Figure};
+/// use attn_circuits::kind::Kind;
+/// use serde_json::json;
+/// # let folder = tempfile::tempdir()?;
+/// let matrix = Kind::<dyn Figure>::find(FIGURES, "circuit_matrix").ok_or("no such kind")?;
+/// let figure = (matrix.parse)(json!({ "tokens": "tokens.json" }))?;
+/// // Columns that are not given are the measure's own; one of them must hold numbers.
+/// assert_eq!(figure.columns(), [("row", "row_token"), ("column", "column_token"), ("value", "value")]);
+/// assert_eq!(figure.numbers(), ["value"]);
+/// // A file is read before the run, and what it holds takes its place.
+/// std::fs::write(folder.path().join("tokens.json"), r#"["<s>", "a", "b"]"#)?;
+/// assert_eq!(figure.files(), ["tokens.json".as_ref() as &std::path::Path]);
+/// assert_eq!(figure.read(folder.path())?, [("tokens", json!(["<s>", "a", "b"]))]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Figure: Send + Sync + Debug {
     /// The columns of the data that the figure uses, as `(parameter, column)`: `("x", "head")`. Checked against the table before
     /// the run.
@@ -56,6 +73,16 @@ pub trait Figure: Send + Sync + Debug {
     fn numbers(&self) -> &'static [&'static str];
 
     /// Checks the parameters by themselves.
+    ///
+    /// ```
+    /// use attn_circuits::figure::{FIGURES, Figure};
+    /// use attn_circuits::kind::Kind;
+    /// use serde_json::json;
+    /// let heatmap = Kind::<dyn Figure>::find(FIGURES, "heatmap").ok_or("no such kind")?;
+    /// let figure = (heatmap.parse)(json!({ "x": "head", "y": "layer", "color": "value", "min": 1, "max": 0 }))?;
+    /// assert_eq!(figure.check().unwrap_err().to_string(), "min: `min: 1` must be less than `max: 0`");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`crate::Error::Parameter`] about the first that is wrong.
@@ -79,6 +106,21 @@ pub trait Figure: Send + Sync + Debug {
     }
 
     /// Draws `data` under `title` as an SVG document and as PNG bytes.
+    ///
+    /// ```
+    /// use attn_circuits::figure::{FIGURES, Figure, Style};
+    /// use attn_circuits::kind::Kind;
+    /// use polars::prelude::df;
+    /// let line = Kind::<dyn Figure>::find(FIGURES, "line").ok_or("no such kind")?;
+    /// let figure = (line.parse)(serde_json::json!({ "x": "position", "y": "loss" }))?;
+    /// let losses = df!("position" => [0, 1, 2], "loss" => [2.5, 2.4, 0.1])?;
+    /// let drawing = figure.draw(&losses, "The second time is easy", &Style::default())?;
+    /// // The same data gives the same bytes. A column of words cannot be drawn as a height.
+    /// assert_eq!(figure.draw(&losses, "The second time is easy", &Style::default())?.svg, drawing.svg);
+    /// let words = df!("position" => [0, 1], "loss" => ["high", "low"])?;
+    /// assert!(figure.draw(&words, "Words", &Style::default()).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`crate::Error::Figure`] if the data cannot be drawn: a column that is no number, more facets than fit, a scale of the PNG that
@@ -106,6 +148,17 @@ impl Default for Style {
 
 impl Style {
     /// A figure's parameters, as the experiment file has them, with the width that is asked for.
+    ///
+    /// ```
+    /// use attn_circuits::figure::Style;
+    /// use serde_json::json;
+    /// let wide = json!({ "x": "head", "width": 800, "height": 400 });
+    /// assert_eq!(Style::default().sized(wide.clone()), wide);
+    /// // The height that a figure asks for is changed in proportion.
+    /// let narrow = Style { width: Some(500), ..Style::default() };
+    /// assert_eq!(narrow.sized(wide), json!({ "x": "head", "width": 500, "height": 250 }));
+    /// assert_eq!(narrow.sized(json!({ "x": "head" })), json!({ "x": "head", "width": 500 }));
+    /// ```
     #[must_use]
     pub fn sized(&self, mut parameters: Value) -> Value {
         if let (Some(width), Some(parameters)) = (self.width, parameters.as_object_mut()) {
@@ -138,6 +191,14 @@ impl fmt::Debug for Drawing {
 
 /// Bytes held while a figure with these parameters is drawn: for each pixel, the bitmap on which it is drawn larger, and the one to
 /// which that is averaged. Where no width or height is given, a usual one counts.
+///
+/// ```
+/// use attn_circuits::figure::drawing_bytes;
+/// use serde_json::json;
+/// // Three bytes for each pixel of a bitmap four times as large in both directions, and of the one twice as large.
+/// assert_eq!(drawing_bytes(&json!({ "width": 200, "height": 100 })), 200 * 100 * (4 * 4 + 2 * 2) * 3);
+/// assert_eq!(drawing_bytes(&json!({})), drawing_bytes(&json!({ "width": 720, "height": 450 })));
+/// ```
 pub fn drawing_bytes(parameters: &Value) -> usize {
     let pixels = |name: &str, usual: usize| parameters.get(name).and_then(Value::as_u64).map_or(usual, |given| given as usize);
     let larger = theme::UNITS as usize * theme::UNITS as usize;
@@ -148,6 +209,16 @@ pub fn drawing_bytes(parameters: &Value) -> usize {
 }
 
 /// All kinds of figure.
+///
+/// ```
+/// use attn_circuits::figure::FIGURES;
+/// let names: Vec<&str> = FIGURES.iter().map(|kind| kind.name).collect();
+/// assert!(names.contains(&"heatmap") && names.contains(&"composition_graph"));
+/// // All take a size, and their documentation is that of the parameters.
+/// for kind in FIGURES {
+///     assert!((kind.schema)().to_value()["properties"]["width"].is_object() && !kind.doc().is_empty());
+/// }
+/// ```
 pub static FIGURES: &[Kind<dyn Figure>] = &[
     crate::kind!(dyn Figure, heatmap::Heatmap),
     crate::kind!(dyn Figure, line::Line),

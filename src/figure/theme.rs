@@ -4,6 +4,16 @@ use super::font::Weight;
 use plotters::style::{RGBAColor, RGBColor};
 
 /// What a figure is drawn for.
+///
+/// ```
+/// use attn_circuits::figure::Theme;
+/// use plotters::style::RGBAColor;
+/// let (ink, blue) = (RGBAColor(0x22, 0x22, 0x22, 1.0), RGBAColor(0x00, 0x72, 0xb2, 1.0));
+/// assert_eq!((Theme::Screen.color(ink), Theme::Screen.stroke(2.0)), (ink, 2.0));
+/// // Grey text would be printed as a raster of dots; the colours of data stay.
+/// assert_eq!((Theme::Print.color(ink), Theme::Print.color(blue)), (RGBAColor(0, 0, 0, 1.0), blue));
+/// assert_eq!(Theme::Print.stroke(2.0), 1.4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
     /// The report.

@@ -24,6 +24,17 @@ use sqlparser::parser::{Parser, ParserOptions};
 use std::sync::Arc;
 
 /// Tables by name, in the order in which the cells made them.
+///
+/// ```
+/// use attn_circuits::query::{Tables, select};
+/// use polars::prelude::df;
+/// let ablated = df!("head" => ["0.0", "1.0"], "loss_change" => [2.5, 2.4])?;
+/// let scores = df!("head" => ["0.0", "1.0"], "value" => [0.04, 0.98])?;
+/// let tables = Tables::from([("ablation".to_string(), ablated), ("scores".to_string(), scores)]);
+/// let both = "SELECT s.head, value, loss_change FROM scores AS s JOIN ablation AS a ON s.head = a.head WHERE value > 0.5";
+/// assert_eq!(select(both, &tables)?, df!("head" => ["1.0"], "value" => [0.98], "loss_change" => [2.4])?);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub type Tables = IndexMap<String, DataFrame>;
 
 /// What a claim's check found.
@@ -48,6 +59,17 @@ pub fn may_read(sql: &str, name: &str) -> bool {
 
 /// The data of a figure: the table called `of`, in its own order, or what the query `of` yields.
 ///
+/// ```
+/// use attn_circuits::query::{Tables, data};
+/// use polars::prelude::df;
+/// let losses = df!("model" => ["wired", "random"], "loss" => [0.1, 2.6])?;
+/// let tables = Tables::from([("losses".to_string(), losses.clone())]);
+/// assert_eq!(data("losses", &tables)?, losses);
+/// // A query's answer has an order of its own.
+/// assert_eq!(data("SELECT model FROM losses", &tables)?, df!("model" => ["random", "wired"])?);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// Those of [`select`].
 pub fn data(of: &str, tables: &Tables) -> Result<DataFrame> {
@@ -55,6 +77,20 @@ pub fn data(of: &str, tables: &Tables) -> Result<DataFrame> {
 }
 
 /// Runs a query over `tables`.
+///
+/// ```
+/// use attn_circuits::query::{Tables, select};
+/// use polars::prelude::df;
+/// let scores = df!("head" => [1i64, 0, 1, 0], "value" => [0.5, 0.25, 0.5, 0.75])?;
+/// let tables = Tables::from([("scores".to_string(), scores)]);
+/// let means = select("SELECT head, AVG(value) AS mean FROM scores GROUP BY head", &tables)?;
+/// assert_eq!(means, df!("head" => [0i64, 1], "mean" => [0.5, 0.5])?);
+/// // What an ORDER BY leaves open, the columns of the answer decide: LIMIT takes the same rows every time.
+/// let best = select("SELECT mean, head FROM means ORDER BY mean DESC LIMIT 1", &[("means".to_string(), means)].into())?;
+/// assert_eq!(best, df!("mean" => [0.5], "head" => [0i64])?);
+/// assert!(select("SELECT heda FROM scores", &tables).is_err());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`crate::Error::Table`] if polars cannot parse, plan or run the query.
@@ -80,6 +116,21 @@ pub fn select(sql: &str, tables: &Tables) -> Result<DataFrame> {
 /// Runs a claim's check: one row, whose column `decides` is the verdict. The others are the numbers shown with it; so are both
 /// sides of every comparison that the deciding column makes.
 ///
+/// ```
+/// use attn_circuits::query::{Tables, check};
+/// use polars::prelude::df;
+/// let scores = df!("head" => [0i64, 1], "value" => [0.25, 0.75])?;
+/// let tables = Tables::from([("scores".to_string(), scores)]);
+/// let verdict = check("SELECT MAX(value) > 0.7 AS holds, COUNT(*) AS heads FROM scores", "holds", &tables)?;
+/// assert!(verdict.holds);
+/// let names: Vec<_> = verdict.numbers.iter().map(|(name, _)| name.to_lowercase()).collect();
+/// assert_eq!(names, ["heads", "max(value)"]);
+/// // Of no rows, or of several, nothing is claimed.
+/// assert!(!check("SELECT value > 0 AS holds FROM scores", "holds", &tables)?.holds);
+/// assert!(check("SELECT MAX(value) AS most FROM scores", "holds", &tables).is_err());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`crate::Error::Table`] if polars cannot run the query, or there is no such column.
 pub fn check(sql: &str, decides: &str, tables: &Tables) -> Result<Verdict> {
@@ -104,6 +155,20 @@ pub fn check(sql: &str, decides: &str, tables: &Tables) -> Result<Verdict> {
 const STACK: usize = 256 << 20;
 
 /// Runs a query as it is, on a thread that has stack enough.
+///
+/// ```
+/// use attn_circuits::query::{Tables, execute};
+/// use polars::prelude::df;
+/// let losses = df!("model" => ["wired", "random", "wired"], "loss" => [0.1, 2.6, 0.3])?;
+/// let tables = Tables::from([("losses".to_string(), losses)]);
+/// // Groups in the order in which they begin; `select` would sort them.
+/// let most = execute("SELECT model, MAX(loss) AS most FROM losses GROUP BY model", &tables)?;
+/// assert_eq!(most, df!("model" => ["wired", "random"], "most" => [0.3, 2.6])?);
+/// // Each row beside each of the others is too much of many.
+/// let many = Tables::from([("many".to_string(), df!("n" => (0..10_000i64).collect::<Vec<_>>())?)]);
+/// assert!(execute("SELECT COUNT(*) FROM many AS a CROSS JOIN many AS b", &many).is_err());
+/// # Ok::<(), polars::error::PolarsError>(())
+/// ```
 ///
 /// # Errors
 /// The query does not run, or one of its joins would yield more rows than anybody means.
@@ -171,6 +236,15 @@ fn in_order(plan: DslPlan) -> DslPlan {
 }
 
 /// A table cell as a JSON value; numbers that JSON cannot hold are null.
+///
+/// ```
+/// use attn_circuits::query::to_value;
+/// use polars::prelude::AnyValue;
+/// use serde_json::json;
+/// let values = [AnyValue::Int64(3), AnyValue::Float64(0.5), AnyValue::String("0.1"), AnyValue::Boolean(true), AnyValue::Null];
+/// assert_eq!(values.map(|value| to_value(&value)), [json!(3), json!(0.5), json!("0.1"), json!(true), json!(null)]);
+/// assert_eq!(to_value(&AnyValue::Float64(f64::NAN)), json!(null));
+/// ```
 pub fn to_value(value: &AnyValue) -> Value {
     match value {
         AnyValue::Null => Value::Null,

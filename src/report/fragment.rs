@@ -10,6 +10,19 @@ use minijinja::{Value, context};
 use polars::prelude::DataFrame;
 
 /// Something that a notebook shows.
+///
+/// ```
+/// use attn_circuits::report::{Fragment, fragments};
+/// let numbers = [("loss".to_string(), "0.1".to_string())];
+/// let claim = Fragment::Claim { statement: "It *knows*.", check: "SELECT MAX(loss) < 1 FROM loss", holds: true, numbers: &numbers };
+/// let facts = [("layers".to_string(), "2".to_string())];
+/// let facts = Fragment::Facts { title: "Model <wired>", facts: &facts };
+/// let html = fragments(&[claim, facts, Fragment::Text { markdown: "Two `heads`." }])?;
+/// // What comes from outside is text or Markdown, and never markup.
+/// assert!(html.contains("<em>knows</em>") && html.contains("<code>heads</code>"));
+/// assert!(html.contains("Model &lt;wired&gt;") && html.contains("loss"));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Fragment<'a> {
     /// The first rows of a table.

@@ -92,8 +92,28 @@ pub enum Block<'a> {
 
 /// Renders the page. The same report gives the same bytes.
 ///
+/// ```
+/// use attn_circuits::report::{Block, Report, render};
+/// use polars::prelude::df;
+/// let scores = df!("head" => ["0.0", "1.0"], "value" => [0.02, 0.98])?;
+/// let (csv, path) = ("tables/scores.csv".to_string(), "figures/01-scores.svg".to_string());
+/// let numbers = vec![("value".to_string(), "0.98".to_string())];
+/// let blocks = vec![
+///     Block::Text { markdown: "Layer 0 < layer 1." },
+///     Block::Table { name: "scores", caption: String::new(), query: None, data: &scores, csv, folded: false },
+///     Block::Figure { number: 1, title: "Scores", caption: None, svg: r#"<svg width="20" height="10"></svg>"#, path },
+///     Block::Claim { statement: "Head *1.0* matches.", check: "SELECT …", holds: true, numbers },
+/// ];
+/// let report = Report { title: "Heads", about: None, blocks, provenance: Vec::new(), source: "title: Heads" };
+/// let page = render(&report)?;
+/// assert!(page.contains("Layer 0 &lt; layer 1.") && page.contains("Head <em>1.0</em> matches."));
+/// // Names of tables, figures and claims lead to them.
+/// assert!(page.contains(r#"id="table-scores""#) && page.contains(r#"id="figure-1""#) && page.contains(r#"id="claim-1""#));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
-/// [`Error::Table`] if a table cannot be read.
+/// [`Error::Table`] if a table cannot be read; [`Error::Invalid`] if the template fails, which is a defect.
 pub fn render(report: &Report) -> Result<String> {
     let mut prose = Prose::default();
     // Taken first, so that a heading of the same words gets another id and links to these keep working.

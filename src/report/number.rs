@@ -46,6 +46,11 @@ fn trim(text: &str) -> &str {
 }
 
 /// A count with separators: `1234567` gives `1,234,567`.
+///
+/// ```
+/// use attn_circuits::report::count;
+/// assert_eq!((count(999), count(1_234_567)), ("999".into(), "1,234,567".into()));
+/// ```
 #[must_use]
 pub fn count(value: usize) -> String {
     let digits = value.to_string();

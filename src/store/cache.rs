@@ -44,11 +44,36 @@ pub struct Cache {
 impl Cache {
     /// The cache in `folder`, which is made when something is put there. Beyond `limit` bytes, what was not used for longest
     /// goes; for moments there is a fifth more.
+    ///
+    /// ```
+    /// use attn_circuits::store::{Cache, Key};
+    /// let folder = tempfile::tempdir()?;
+    /// let cache = Cache::new(folder.path().join("cache"), 1000);
+    /// assert_eq!(cache.folder(), folder.path().join("cache"));
+    /// // What is larger than the whole cache may be is not kept, and drives nothing out.
+    /// let (small, large) = (Key::new("table").text("small"), Key::new("table").text("large"));
+    /// cache.put(&small, &[b"1"]);
+    /// cache.put(&large, &[&[0; 2000]]);
+    /// assert!(cache.get(&small).is_some() && cache.get(&large).is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn new(folder: PathBuf, limit: u64) -> Self {
         Self { folder, limit, forgetful: false, unseen: Mutex::new(None), problem: OnceLock::new() }
     }
 
     /// The same, but it finds nothing: everything is computed anew, and replaces what was there.
+    ///
+    /// ```
+    /// use attn_circuits::store::{Cache, Key};
+    /// let folder = tempfile::tempdir()?;
+    /// let key = Key::new("table").text("loss");
+    /// let forgetful = Cache::new(folder.path().into(), 1 << 20).forgetful();
+    /// forgetful.put(&key, &[b"2.5"]);
+    /// assert_eq!(forgetful.get(&key), None);
+    /// // What it has put there is found by others.
+    /// assert_eq!(Cache::new(folder.path().into(), 1 << 20).get(&key), Some(vec![b"2.5".to_vec()]));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[must_use]
     pub fn forgetful(mut self) -> Self {
         self.forgetful = true;
@@ -56,6 +81,11 @@ impl Cache {
     }
 
     /// The folder for caches that this system gives programs of this user, if it does.
+    ///
+    /// ```
+    /// use attn_circuits::store::Cache;
+    /// assert!(Cache::default_folder().is_none_or(|folder| folder.ends_with("attn-circuits")));
+    /// ```
     pub fn default_folder() -> Option<PathBuf> {
         Some(dirs::cache_dir()?.join("attn-circuits"))
     }
@@ -66,6 +96,17 @@ impl Cache {
     }
 
     /// Why the cache could not be written, if that happened.
+    ///
+    /// ```
+    /// use attn_circuits::store::{Cache, Key};
+    /// let file = tempfile::NamedTempFile::new()?;
+    /// // A file is no folder.
+    /// let cache = Cache::new(file.path().into(), 1 << 20);
+    /// assert_eq!(cache.problem(), None);
+    /// cache.put(&Key::new("table"), &[b"2.5"]);
+    /// assert!(cache.problem().is_some() && cache.get(&Key::new("table")).is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn problem(&self) -> Option<&str> {
         self.problem.get().map(String::as_str)
     }

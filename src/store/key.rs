@@ -50,6 +50,15 @@ impl Key {
     }
 
     /// The same, and it depends on what has this key.
+    ///
+    /// ```
+    /// use attn_circuits::store::Key;
+    /// // A table depends on a model and on an input, in this order.
+    /// let (model, input) = (Key::new("model").text("wired"), Key::new("input").text("repeated"));
+    /// let table = Key::new("table").key(&model).key(&input);
+    /// assert_ne!(table, Key::new("table").key(&input).key(&model));
+    /// assert_ne!(table, Key::new("table").key(&Key::new("model").text("random")).key(&input));
+    /// ```
     #[must_use]
     pub fn key(self, other: &Self) -> Self {
         self.text(other.0.as_bytes())

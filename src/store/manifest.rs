@@ -9,9 +9,39 @@ use std::path::Path;
 pub(super) const LARGEST: u64 = 1 << 30;
 
 /// This program and its version, as manifests name it.
+///
+/// ```
+/// use attn_circuits::store::PROGRAM;
+/// let version = PROGRAM.strip_prefix("attn-circuits ").expect("it starts with the name");
+/// assert_eq!(version.split('.').count(), 3);
+/// ```
 pub const PROGRAM: &str = concat!("attn-circuits ", env!("CARGO_PKG_VERSION"));
 
 /// `manifest.json`: what made the results, and what they are. With the tables, all that drawing figures and report takes.
+///
+/// ```
+/// use attn_circuits::store::{CellRecord, Manifest, PROGRAM};
+/// # use attn_circuits::prelude::*;
+/// # let mut notebook = Notebook::new("Who reads whom?")?;
+/// notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25, sweep: { noise: [0.0, 0.5] } }")?;
+/// notebook.cell("measure: composition")?;
+/// notebook.cell("{ figure: composition_graph, of: composition, title: Who reads whom, facet: noise }")?;
+/// notebook.cell("claim: Somebody\n  does.\ncheck: SELECT MAX(score) > 0.1 AS holds, COUNT(*) AS rows FROM composition")?;
+///
+/// let Run { manifest, folder } = notebook.run()?;
+/// assert_eq!((manifest.program.as_str(), manifest.title.as_str(), manifest.seed), (PROGRAM, "Who reads whom?", 0));
+/// assert_eq!((manifest.models.len(), &manifest.models[1].swept["noise"]), (2, &0.5.into()));
+/// assert!(matches!(&manifest.cells[0], CellRecord::Measure { table, .. } if *table == "composition"));
+/// assert_eq!(manifest.tables["composition"].rows, 2 * 3);
+/// let figure = manifest.figures().next().expect("there is one");
+/// assert_eq!((figure.kind, figure.of), ("composition_graph", "composition"));
+/// let claim = manifest.claims().next().expect("there is one");
+/// assert_eq!((claim.line().as_str(), claim.holds, manifest.verdicts()), ("Somebody does.", true, (1, 1)));
+/// // Figures and report, each with its hash.
+/// assert!(manifest.artifacts.iter().any(|file| file.path == "report.html" && file.blake3.len() == 64));
+/// assert_eq!(Manifest::read(&folder)?, manifest);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Manifest {
     /// `attn-circuits` and its version: what made the tables.
@@ -182,6 +212,13 @@ pub struct Artifact {
 
 impl Artifact {
     /// The record of a file that is about to be written.
+    ///
+    /// ```
+    /// use attn_circuits::store::Artifact;
+    /// let artifact = Artifact::new("report.html", b"<p>Nothing yet.");
+    /// assert_eq!((artifact.path.as_str(), artifact.blake3.len()), ("report.html", 64));
+    /// assert_ne!(artifact.blake3, Artifact::new("report.html", b"<p>Something.").blake3);
+    /// ```
     pub fn new(path: &str, bytes: &[u8]) -> Self {
         Self { path: path.to_string(), blake3: hash(bytes) }
     }
@@ -200,6 +237,15 @@ fn is_inside(path: &str) -> bool {
 
 impl Manifest {
     /// The file's text.
+    ///
+    /// ```
+    /// # use attn_circuits::prelude::*;
+    /// # let mut notebook = Notebook::new("example")?;
+    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;
+    /// let run = notebook.run()?;
+    /// assert_eq!(run.manifest.to_json().as_bytes(), run.read("manifest.json")?);
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("a manifest has string keys only");
         text.push('\n');
@@ -207,6 +253,17 @@ impl Manifest {
     }
 
     /// Reads the manifest of a results folder.
+    ///
+    /// ```
+    /// use attn_circuits::store::Manifest;
+    /// let folder = tempfile::tempdir()?;
+    /// let nothing = Manifest::read(folder.path()).unwrap_err().to_string();
+    /// assert!(nothing.contains("holds no results of a run"));
+    /// // That of another program, or of another version.
+    /// std::fs::write(folder.path().join("manifest.json"), r#"{ "program": "attn-circuits 9.0.0" }"#)?;
+    /// assert!(Manifest::read(folder.path()).unwrap_err().to_string().contains("is not a manifest of this version"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::File`] if the folder holds none, or one that this version cannot read.

@@ -9,6 +9,21 @@ use std::path::Path;
 /// One process at a time makes and writes it, so that what is made last is what stands there in the end. What a process that is
 /// killed leaves beside the file, the next one takes away.
 ///
+/// ```
+/// use attn_circuits::store::replace_file;
+/// use attn_circuits::Error;
+/// let folder = tempfile::tempdir()?;
+/// let page = folder.path().join("index.html");
+/// replace_file(&page, || Ok("<p>One.".into()))?;
+/// replace_file(&page, || Ok("<p>Two.".into()))?;
+/// // What cannot be made leaves what is there.
+/// assert!(replace_file(&page, || Err(Error::invalid("nothing to show"))).is_err());
+/// assert_eq!(std::fs::read_to_string(&page)?, "<p>Two.");
+/// // Nothing else lies beside it.
+/// assert_eq!(std::fs::read_dir(folder.path())?.count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Those of `content`, and [`crate::Error::Io`]; the file is as it was then.
 pub fn replace_file(path: &Path, content: impl Fn() -> Result<String>) -> Result<()> {

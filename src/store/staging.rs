@@ -37,6 +37,20 @@ impl Staging {
     /// Makes ready to write what will stand at `target`. If another process is at it, `waiting` is called, and then its end waited
     /// for.
     ///
+    /// ```
+    /// use attn_circuits::store::Staging;
+    /// # let results = tempfile::tempdir()?;
+    /// // Somebody's own folder is not written to.
+    /// let mine = results.path().join("mine");
+    /// std::fs::create_dir(&mine)?;
+    /// std::fs::write(mine.join("notes.txt"), "Do not lose this.")?;
+    /// assert!(Staging::new(&mine, &|| ()).is_err_and(|error| error.to_string().contains("is in the way")));
+    /// // One that is empty is.
+    /// std::fs::remove_file(mine.join("notes.txt"))?;
+    /// assert!(Staging::new(&mine, &|| ()).is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::File`] if something else than results of a run stands there, or lies among them; [`Error::Io`] if the folder cannot be
     /// written.
@@ -75,6 +89,22 @@ impl Staging {
 
     /// Moves the folder into its place. What stood there before is removed only after the new one is there.
     ///
+    /// ```
+    /// use attn_circuits::store::Staging;
+    /// # let results = tempfile::tempdir().map_err(attn_circuits::Error::io("."))?;
+    /// let target = results.path().join("induction");
+    /// // What is not published leaves nothing behind.
+    /// let staging = Staging::new(&target, &|| ())?;
+    /// staging.write("tables/loss.csv", b"loss\n2.5\n")?;
+    /// drop(staging);
+    /// assert!(!target.exists());
+    /// let staging = Staging::new(&target, &|| ())?;
+    /// staging.write("tables/loss.csv", b"loss\n0.1\n")?;
+    /// staging.publish()?;
+    /// assert!(target.join("tables/loss.csv").exists());
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::File`] if something else has come to lie among the last results; [`Error::Io`].
     pub fn publish(mut self) -> Result<()> {
@@ -100,6 +130,17 @@ impl Staging {
 
 /// Takes away what processes that were killed have left beside results that stay as they are. As far as it can: where nothing can
 /// be written it stays, and while another process is at it that is left to this one.
+///
+/// ```
+/// use attn_circuits::store::clean_up;
+/// # let results = tempfile::tempdir()?;
+/// // The lock of a process that is gone.
+/// let lock = results.path().join(".induction.lock");
+/// std::fs::write(&lock, "")?;
+/// clean_up(&results.path().join("induction"));
+/// assert!(!lock.exists());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn clean_up(target: &Path) {
     let target = &*linked(target);
     let left = [beside(target, "lock"), beside(target, OLD)].iter().any(|path| path.exists());

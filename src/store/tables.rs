@@ -18,6 +18,14 @@ use std::sync::Once;
 
 /// A table as CSV: a header, empty cells for nulls, numbers such that reading them gives the same bits.
 ///
+/// ```
+/// use attn_circuits::store::to_csv;
+/// use polars::prelude::df;
+/// let table = df!("head" => ["0.0", "1.0"], "value" => [Some(0.1 + 0.2), None])?;
+/// assert_eq!(to_csv(&table)?, b"head,value\n0.0,0.30000000000000004\n1.0,\n");
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Table`].
 pub fn to_csv(table: &DataFrame) -> Result<Vec<u8>> {
@@ -28,6 +36,16 @@ pub fn to_csv(table: &DataFrame) -> Result<Vec<u8>> {
 
 /// A table as Parquet.
 ///
+/// ```
+/// use attn_circuits::store::{decode_parquet, to_parquet};
+/// use polars::prelude::df;
+/// let table = df!("head" => [0i64, 1], "value" => [Some(0.1 + 0.2), None])?;
+/// let bytes = to_parquet(&table)?;
+/// assert!(decode_parquet(bytes.clone())?.equals_missing(&table));
+/// assert!(decode_parquet(bytes[1..].to_vec()).is_err());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Table`].
 pub fn to_parquet(table: &DataFrame) -> Result<Vec<u8>> {
@@ -37,6 +55,17 @@ pub fn to_parquet(table: &DataFrame) -> Result<Vec<u8>> {
 }
 
 /// The table that the content of a Parquet file holds; `path` is where it comes from, for the error. It may come from anybody.
+///
+/// ```
+/// use attn_circuits::store::{parquet_table, to_parquet};
+/// use polars::prelude::df;
+/// let table = df!("head" => [0i64, 1], "value" => [0.25, 0.75])?;
+/// let bytes = to_parquet(&table)?;
+/// assert_eq!(parquet_table(bytes.clone(), "scores.parquet".as_ref())?, table);
+/// let cut = parquet_table(bytes[..bytes.len() - 1].to_vec(), "scores.parquet".as_ref());
+/// assert!(cut.is_err_and(|error| error.to_string().starts_with("scores.parquet: cannot be read as a table")));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::File`] if it is damaged, or not as [`to_parquet`] writes tables.
@@ -51,6 +80,18 @@ fn damaged(path: &Path, why: impl Display) -> Error {
 
 /// The table that the content of a CSV file holds, with the types of `schema` where all values of a column fit, and as text where
 /// they do not: a cell that somebody has changed is still there to be shown.
+///
+/// ```
+/// use attn_circuits::store::{csv_table, to_csv};
+/// use polars::prelude::{DataType, df};
+/// let table = df!("head" => [0i64, 1], "value" => [Some(0.25), None])?;
+/// assert!(csv_table(to_csv(&table)?, table.schema(), "scores.csv".as_ref())?.equals_missing(&table));
+/// // Somebody has written a word where a number stood.
+/// let changed = csv_table(b"head,value\n0,0.25\n1,none\n".to_vec(), table.schema(), "scores.csv".as_ref())?;
+/// assert_eq!(changed.dtypes(), [DataType::Int64, DataType::String]);
+/// assert!(csv_table(b"head,value\n0,1,2\n".to_vec(), table.schema(), "scores.csv".as_ref()).is_err());
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 ///
 /// # Errors
 /// [`Error::File`] if the rows have not as many cells as the header.
@@ -118,6 +159,17 @@ fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// A table without what says nothing of its content and yet changes the last digits of sums over it: every column in one piece,
 /// and not marked as sorted. So queries over a table that was just made answer as those over the same one from disk.
+///
+/// ```
+/// use attn_circuits::store::as_read;
+/// use polars::prelude::df;
+/// let (mut table, below) = (df!("loss" => [2.5])?, df!("loss" => [0.1])?);
+/// table.vstack_mut(&below)?;
+/// let whole = as_read(table.clone());
+/// assert_eq!((table.column("loss")?.n_chunks(), whole.column("loss")?.n_chunks()), (2, 1));
+/// assert_eq!(whole, table);
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 pub fn as_read(mut table: DataFrame) -> DataFrame {
     table.rechunk_mut_par();
     let rows = table.height();

@@ -45,6 +45,16 @@ impl Tolerance {
     }
 
     /// Whether two values are the same within it: numbers with a fraction; whole ones, texts and truths only if they are equal.
+    ///
+    /// ```
+    /// use attn_circuits::experiment::compare::Tolerance;
+    /// use serde_json::json;
+    /// assert_eq!(Tolerance::DEFAULT.to_string(), "1e-4");
+    /// assert!(Tolerance::DEFAULT.same(&json!(0.5), &json!(0.50001)) && !Tolerance::EXACT.same(&json!(0.5), &json!(0.50001)));
+    /// // A count is right or wrong, however large.
+    /// assert!(!Tolerance::DEFAULT.same(&json!(1_000_000), &json!(1_000_001)));
+    /// assert!(Tolerance::new(-1.0).is_err());
+    /// ```
     pub fn same(self, left: &Value, right: &Value) -> bool {
         match (left.as_f64(), right.as_f64()) {
             (Some(a), Some(b)) if left.is_f64() || right.is_f64() => self.admits(a, b),

@@ -8,6 +8,20 @@ use std::collections::BTreeSet;
 const KEPT: usize = 5;
 
 /// What is different between two tables, left and right.
+///
+/// ```
+/// use attn_circuits::experiment::compare::{Tolerance, compare};
+/// use polars::prelude::df;
+/// let before = df!("head" => [0i64, 1, 2], "value" => [0.25, 0.5, 0.125])?;
+/// let after = df!("head" => [2i64, 1, 0], "value" => [0.125, 0.75, 0.2501])?;
+/// let found = compare(&before, &after, &Default::default(), Tolerance::new(1e-3)?)?;
+/// // Rows are paired by their keys. One number differs, another one within the tolerance only.
+/// assert!(found.keys == ["head"] && found.reordered_rows && found.differs());
+/// assert_eq!((found.differing(), found.within().0, found.columns[0].cells), (1, 1, 3));
+/// let (column, cell) = found.first(1)[0];
+/// assert_eq!((column, cell.place.as_str(), cell.numbers), ("value", "head = 1", Some((0.5, 0.75))));
+/// # Ok::<(), attn_circuits::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableComparison {
     /// Number of rows of each.
