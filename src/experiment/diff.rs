@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Everything in which two runs differ.
+/// Everything in which two runs differ: what [`diff()`] finds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Difference {
     /// The programs that made them, where they are not the same.
@@ -29,7 +29,7 @@ pub struct Difference {
     pub claims: Vec<ClaimDifference>,
 }
 
-/// A table that is not the same in both runs.
+/// A table that is not the same in both runs; of a [`Difference`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableDifference {
     /// Its name.
@@ -38,7 +38,7 @@ pub struct TableDifference {
     pub change: Change<usize, TableComparison>,
 }
 
-/// A claim that is not the same in both runs.
+/// A claim that is not the same in both runs; of a [`Difference`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimDifference {
     /// The sentence, in one line.
@@ -47,7 +47,7 @@ pub struct ClaimDifference {
     pub change: Change<bool, ClaimChange>,
 }
 
-/// What became of something from the first run to the second.
+/// What became of something from the first run to the second; [`diff()`] has an example.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change<T, C> {
     /// Only the first run has it.
@@ -58,7 +58,7 @@ pub enum Change<T, C> {
     Changed(C),
 }
 
-/// How a claim differs.
+/// How a claim differs; of a [`ClaimDifference`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimChange {
     /// Whether it holds, in the first run and in the second.
@@ -111,7 +111,8 @@ impl Difference {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::File`] if a folder holds no results, or a table in it is not what its run wrote.
+/// [`crate::Error::File`] if a folder holds no results, or a table in it is not what its run wrote;
+/// [`crate::Error::Experiment`] if its `experiment.yaml` is no YAML.
 pub fn diff(left: &Path, right: &Path, tolerance: Tolerance) -> Result<Difference> {
     let (a, b) = (Run::open(left)?, Run::open(right)?);
     let programs = (a.manifest.program.clone(), b.manifest.program.clone());

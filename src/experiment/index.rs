@@ -12,7 +12,7 @@ const NAME: &str = "index.html";
 /// A larger page is none of ours.
 const LARGEST: u64 = 1 << 30;
 
-/// What became of the page.
+/// What became of the page, by [`update_index`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Indexed {
     /// It shows what is there now.

@@ -58,7 +58,8 @@ impl Default for LoadOptions<'static> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Experiment`] with all problems, each with its place in the file; [`Error::Io`] if the file cannot be read.
+/// [`Error::Experiment`] with all problems, each with its place in the file; [`Error::File`] if a results folder cannot be called
+/// like the file, or it is no file of at most 16 MiB; [`Error::Io`] if it cannot be read.
 pub fn load(path: impl AsRef<Path>, overrides: &[(String, String)]) -> Result<Experiment> {
     load_with(path, overrides, &LoadOptions::default())
 }

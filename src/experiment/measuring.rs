@@ -44,12 +44,12 @@ impl<'a> Inputs<'a> {
 impl Experiment {
     /// Makes one of the models ([`Experiment::instances`]).
     ///
-    /// ```no_run
+    /// ```
     /// use attn_circuits::experiment;
     /// let experiment = experiment::load("experiments/induction.yaml", &[])?;
     /// let wired = experiment.instances().find(|instance| instance.name == "wired").expect("it has a model `wired`");
     /// let model = experiment.build(&wired)?;
-    /// println!("{}", model.config());
+    /// assert_eq!(model.config(), &wired.variant.config);
     /// # Ok::<(), attn_circuits::Error>(())
     /// ```
     ///

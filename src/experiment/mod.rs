@@ -185,7 +185,8 @@ impl Experiment {
     }
 }
 
-/// One model: an entry of `models:` at one combination of swept values, and its number among the replicates.
+/// One model: an entry of `models:` at one combination of swept values, and its number among the replicates; one of
+/// [`Experiment::instances`].
 #[derive(Clone, Copy, Debug)]
 pub struct Instance<'a> {
     /// Name of the entry.
@@ -255,7 +256,7 @@ impl Instance<'_> {
     }
 }
 
-/// An entry of `models:`; several models if it is swept or replicated.
+/// An entry of `models:`; several models ([`Model::instances`]) if it is swept or replicated.
 #[derive(Debug)]
 pub struct Model {
     /// Its kind, `wired`.
@@ -268,7 +269,7 @@ pub struct Model {
     pub variants: Vec<Variant>,
 }
 
-/// A model at one combination of swept values.
+/// A model at one combination of swept values; [`Experiment::instances`] goes through all.
 #[derive(Debug)]
 pub struct Variant {
     /// Values of [`Model::swept`], as they are in the file: numbers, strings, booleans or null.
@@ -281,7 +282,7 @@ pub struct Variant {
     pub config: ModelConfig,
 }
 
-/// An entry of `inputs:`.
+/// An entry of `inputs:`, whose tokens [`Experiment::tokens`] draws.
 #[derive(Debug)]
 pub struct Input {
     /// Its kind, `repeated_tokens`.
@@ -294,7 +295,7 @@ pub struct Input {
     pub shape: InputShape,
 }
 
-/// A cell of the notebook.
+/// A cell; the example of [`Experiment`] looks at two.
 #[derive(Debug)]
 pub enum Cell {
     /// Prose (Markdown).
@@ -323,7 +324,7 @@ pub enum Cell {
     },
 }
 
-/// A `measure:` cell.
+/// A `measure:` cell; the example of [`Experiment`] looks at one.
 #[derive(Debug)]
 pub struct MeasureCell {
     /// Kind of measure, `head_scores`.
@@ -344,7 +345,7 @@ pub struct MeasureCell {
     pub schema: Schema,
 }
 
-/// A `figure:` cell.
+/// A `figure:` cell, whose parameters [`Experiment::figures`] gives.
 #[derive(Debug)]
 pub struct FigureCell {
     /// Kind of figure, `heatmap`.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// and Parquet. A run with a table of 2040000 rows and little else takes 0.98 of what comes of this.
 const COPIES_OF_TABLES: usize = 4;
 
-/// The estimated cost of an experiment.
+/// The estimated cost of an experiment, by [`Experiment::plan`].
 ///
 /// ```
 /// use attn_circuits::experiment::plan::model_plan;
@@ -54,7 +54,7 @@ pub struct Plan {
     pub peak_bytes: usize,
 }
 
-/// The cost of an entry of `models:`.
+/// The cost of an entry of `models:`; of a [`Plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelPlan {
     /// Its name.
@@ -65,7 +65,7 @@ pub struct ModelPlan {
     pub bytes: usize,
 }
 
-/// The cost of a cell.
+/// The cost of a cell; of a [`Plan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CellPlan {
     /// Rows of its table.
@@ -77,7 +77,7 @@ pub struct CellPlan {
 }
 
 impl Experiment {
-    /// Estimates the cost of every model and cell.
+    /// Estimates the cost of every model and cell; [`Plan`] has an example.
     pub fn plan(&self) -> Plan {
         let models: Vec<ModelPlan> = self.models.iter().map(|(name, model)| model_plan(name, model)).collect();
         let cells: Vec<CellPlan> = self.cells.iter().map(|cell| self.cell_plan(cell)).collect();
@@ -109,7 +109,7 @@ impl Experiment {
     }
 }
 
-/// The cost of an entry of `models:`.
+/// The cost of an entry of `models:`, as the [`Plan`] of its experiment has it.
 pub fn model_plan(name: &str, model: &Model) -> ModelPlan {
     ModelPlan {
         name: name.to_string(),

@@ -53,7 +53,7 @@ pub trait Progress: Sync {
     fn waiting(&self, folder: &Path);
 }
 
-/// Tells nobody.
+/// A [`Progress`] that tells nobody.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
@@ -65,7 +65,7 @@ impl Progress for Silent {
     fn waiting(&self, _: &Path) {}
 }
 
-/// How many of all are not computed anew.
+/// How many of all are not computed anew; of a [`Reused`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// Taken from the cache.

@@ -31,8 +31,8 @@ use std::path::{Component, Path, PathBuf};
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; the folder is left as it was
-/// then.
+/// [`Error::File`] if the folder holds no results, or a table is missing or not what the run wrote; [`Error::Invalid`] with the
+/// figure's number and name if one cannot be drawn; [`Error::Io`]. The folder is left as it was then.
 pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
     // What is no results folder is said before anything is made beside it, and all is read anew when nobody else writes there.
     let folder = &Run::open(folder)?.folder;
@@ -69,7 +69,7 @@ pub fn redraw(folder: &Path, progress: &dyn Progress) -> Result<Manifest> {
 /// ```
 ///
 /// # Errors
-/// [`Error::File`] if results of a run lie there, or around it.
+/// [`Error::File`] if results of a run lie there, or around it; [`Error::Io`] if the path is empty.
 pub fn check_drawn_into(target: &Path) -> Result<()> {
     if is_results(target) {
         let text = "holds results of a run, and other figures would make its manifest untrue; choose another folder";

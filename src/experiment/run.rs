@@ -55,7 +55,7 @@ impl Default for RunOptions<'_> {
     }
 }
 
-/// What became of a run.
+/// What became of a run, by [`run`].
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// The results folder.
@@ -109,7 +109,10 @@ impl Instance<'_> {
 /// ```
 ///
 /// # Errors
-/// What the models, the measures and the file system say; nothing is written then, and the last results stay.
+/// What the models and the measures say; [`crate::Error::Table`] if a query cannot be run; [`crate::Error::Invalid`] with the
+/// figure's number and name if one cannot be drawn; [`crate::Error::File`] if something that no run wrote lies in the results
+/// folder, or a file that the experiment reads has changed since it was loaded; [`crate::Error::Io`]. Nothing is written then,
+/// and the last results stay.
 pub fn run(experiment: &Experiment, out: &Path, options: &RunOptions) -> Result<Finished> {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let clock = Instant::now();

@@ -7,7 +7,7 @@ use crate::query;
 use indexmap::IndexMap;
 use polars::prelude::{DataFrame, Schema};
 
-/// Longer queries are a slip, and [`STACK`] is enough for whatever fits in this.
+/// Longer queries are a slip, and the stack on which [`query::execute`] runs them is enough for whatever fits in this.
 const LONGEST: usize = 8 * 1024;
 
 /// A table that a cell above defines.

@@ -11,7 +11,7 @@ use comparing::Comparing;
 use source::stored_experiment;
 use std::path::{Path, PathBuf};
 
-/// How to verify.
+/// How to [`verify()`].
 #[derive(Clone, Copy, Debug)]
 pub struct VerifyOptions<'a> {
     /// How far numbers may lie apart.
@@ -29,7 +29,7 @@ impl Default for VerifyOptions<'static> {
     }
 }
 
-/// What became of a verification.
+/// What became of a verification, by [`Verification::verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every file is the same to the byte.
@@ -40,7 +40,7 @@ pub enum Verdict {
     Differs,
 }
 
-/// Something that was found, in words.
+/// Something that was found, in words; of a [`Verification`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What it is, in a line: `table head_scores: 3 of 640 values differ by more than 1e-4`.
@@ -49,7 +49,7 @@ pub struct Finding {
     pub details: Vec<String>,
 }
 
-/// A verification: stored results beside those of a run of their own experiment.
+/// A verification: stored results beside those of a run of their own experiment. [`verify()`] has an example.
 #[derive(Clone, Debug)]
 pub struct Verification {
     /// The results folder.

@@ -55,9 +55,9 @@ use std::path::{Path, PathBuf};
 /// # let folder = tempfile::tempdir()?;
 /// let matrix = Kind::<dyn Figure>::find(FIGURES, "circuit_matrix").ok_or("no such kind")?;
 /// let figure = (matrix.parse)(json!({ "tokens": "tokens.json" }))?;
-/// // Columns that are not given are the measure's own; one of them must hold numbers.
+/// // Columns that are not given are those of the measure. All of them must hold numbers: tokens are numbers, too.
 /// assert_eq!(figure.columns(), [("row", "row_token"), ("column", "column_token"), ("value", "value")]);
-/// assert_eq!(figure.numbers(), ["value"]);
+/// assert_eq!(figure.numbers(), ["row", "column", "value"]);
 /// // A file is read before the run, and what it holds takes its place.
 /// std::fs::write(folder.path().join("tokens.json"), r#"["<s>", "a", "b"]"#)?;
 /// assert_eq!(figure.files(), ["tokens.json".as_ref() as &std::path::Path]);
@@ -123,12 +123,12 @@ pub trait Figure: Send + Sync + Debug {
     /// ```
     ///
     /// # Errors
-    /// [`crate::Error::Figure`] if the data cannot be drawn: a column that is no number, more facets than fit, a scale of the PNG that
-    /// there is not.
+    /// [`crate::Error::Figure`] if the data cannot be drawn: no rows, a column that is missing or no number, two rows in one
+    /// place, more facets than fit, a scale of the PNG that there is not; what [`Figure::check`] finds.
     fn draw(&self, data: &DataFrame, title: &str, style: &Style) -> Result<Drawing>;
 }
 
-/// What figures are drawn for.
+/// What figures are drawn for, as [`Figure::draw`] and [`Style::sized`] take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Colours, lines and text.
@@ -173,7 +173,7 @@ impl Style {
     }
 }
 
-/// A figure in both formats.
+/// A figure in both formats, by [`Figure::draw`].
 #[derive(Clone)]
 pub struct Drawing {
     /// A complete SVG document.

@@ -206,7 +206,10 @@ fn shown(run: &Run, index: usize) -> Result<Shown> {
 /// // A table, then a query over it, which the notebook keeps as a table too.
 /// let scores = notebook.cell("measure: head_scores")?.table()?;
 /// assert!(scores.schema().contains("value"));
-/// notebook.cell("{ name: best, query: SELECT score, MAX(value) AS most FROM head_scores GROUP BY score }")?;
+/// notebook.cell(
+///     "name: best
+/// query: SELECT score, MAX(value) AS most FROM head_scores GROUP BY score",
+/// )?;
 /// let matching = notebook.select("SELECT most FROM best WHERE score = 'prefix_matching'")?;
 /// assert!(matching.column("most")?.f64()?.get(0) > Some(0.9));
 ///
@@ -347,7 +350,7 @@ impl Notebook {
     /// let figure = notebook.cell("{ figure: composition_graph, of: composition, title: Who reads whom }")?;
     /// let claim = notebook.cell(
     ///     "claim: They compose through keys.
-    /// check: SELECT MAX(score) > 0.1 FROM composition WHERE channel = 'k'",
+    /// check: SELECT MAX(score) > 0.1 FROM composition WHERE kind = 'k'",
     /// )?;
     /// assert!(matches!(table, Shown::Table(_)));
     /// assert!(matches!(figure, Shown::Figure { svg, .. } if svg.contains("Who reads whom")));
@@ -434,8 +437,8 @@ impl Notebook {
     /// # let mut notebook = Notebook::new("example")?;
     /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
     /// notebook.cell("measure: composition")?;
-    /// let best = notebook.select("SELECT channel FROM composition ORDER BY score DESC LIMIT 1")?;
-    /// assert_eq!(best, df!("channel" => ["k"])?);
+    /// let best = notebook.select("SELECT kind FROM composition ORDER BY score DESC LIMIT 1")?;
+    /// assert_eq!(best, df!("kind" => ["k"])?);
     /// # Ok::<(), attn_circuits::Error>(())
     /// ```
     ///

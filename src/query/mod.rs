@@ -37,7 +37,7 @@ use std::sync::Arc;
 /// ```
 pub type Tables = IndexMap<String, DataFrame>;
 
-/// What a claim's check found.
+/// What a claim's [`check`] found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Verdict {
     /// Whether the claim holds. A check that yields null, or not exactly one row, does not.
@@ -171,7 +171,8 @@ const STACK: usize = 256 << 20;
 /// ```
 ///
 /// # Errors
-/// The query does not run, or one of its joins would yield more rows than anybody means.
+/// What polars says of a query that it cannot parse, plan or run; [`PolarsError::ComputeError`] if one of its joins would yield
+/// more rows than anybody means (2²⁴), or polars panics.
 pub fn execute(sql: &str, tables: &Tables) -> PolarsResult<DataFrame> {
     let run = || {
         let mut context = SQLContext::new();

@@ -8,7 +8,7 @@ use minijinja::{Value, context};
 /// How the page says what wrote it, after the program's version.
 const GENERATOR: &str = ", index of results";
 
-/// An experiment on the page.
+/// An experiment on the page, as [`render_index`] takes it.
 #[derive(Clone, Debug)]
 pub struct Entry<'a> {
     /// Name of its folder, beside the page.
@@ -23,7 +23,7 @@ pub struct Entry<'a> {
     pub thumbnail: Option<(&'a str, Vec<u8>)>,
 }
 
-/// A claim on the page.
+/// A claim on the page; of an [`Entry`].
 #[derive(Clone, Debug)]
 pub struct Claim<'a> {
     /// The sentence (Markdown).

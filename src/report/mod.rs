@@ -26,7 +26,7 @@ const FOLDED_ROWS: usize = 20;
 /// A table of contents pays from this many headings on.
 const CONTENTS_FROM: usize = 3;
 
-/// Everything that a report shows.
+/// Everything that a report shows; [`render`] makes the page.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
     /// Title of the experiment (plain text).
@@ -41,7 +41,7 @@ pub struct Report<'a> {
     pub source: &'a str,
 }
 
-/// One cell of a report.
+/// One cell of a report; the example of [`render`] has all kinds.
 #[derive(Clone, Debug)]
 pub enum Block<'a> {
     /// Prose.

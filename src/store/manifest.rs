@@ -76,7 +76,7 @@ pub struct Manifest {
     pub artifacts: Vec<Artifact>,
 }
 
-/// One model that was built.
+/// One model that was built; of a [`Manifest`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ModelRecord {
     /// Its name in the experiment.
@@ -95,7 +95,7 @@ pub struct ModelRecord {
     pub parameters: u64,
 }
 
-/// A cell and what became of it.
+/// A cell and what became of it; of a [`Manifest`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "cell")]
 pub enum CellRecord {
@@ -153,7 +153,7 @@ pub enum CellRecord {
     },
 }
 
-/// A claim, [`CellRecord::Claim`] by itself.
+/// A claim, [`CellRecord::Claim`] by itself: one of [`Manifest::claims`].
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRecord<'a> {
     /// The sentence (Markdown).
@@ -173,7 +173,7 @@ impl ClaimRecord<'_> {
     }
 }
 
-/// What a figure is drawn from, [`CellRecord::Figure`] by itself.
+/// What a figure is drawn from, [`CellRecord::Figure`] by itself: one of [`Manifest::figures`].
 #[derive(Clone, Copy, Debug)]
 pub struct FigureRecord<'a> {
     /// Kind of figure.
@@ -188,7 +188,7 @@ pub struct FigureRecord<'a> {
     pub parameters: &'a Value,
 }
 
-/// One table on disk.
+/// One table on disk; of a [`Manifest`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct TableRecord {
     /// Number of rows.

@@ -125,7 +125,7 @@ fn typed(column: &Column, dtype: &DataType) -> Option<Column> {
     Some(Column::new(column.name().clone(), values))
 }
 
-/// The table that [`to_parquet`] wrote, as [`as_read`] has it.
+/// The table that [`to_parquet`] wrote, as [`as_read`] has it; the former has an example.
 ///
 /// # Errors
 /// [`Error::Table`] if the bytes are damaged.

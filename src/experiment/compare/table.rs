@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// Cells and rows that are kept of each kind, as examples.
 const KEPT: usize = 5;
 
-/// What is different between two tables, left and right.
+/// What is different between two tables, left and right: what [`compare`] finds.
 ///
 /// ```
 /// use attn_circuits::experiment::compare::{Tolerance, compare};
@@ -46,7 +46,7 @@ pub struct TableComparison {
     pub columns: Vec<ColumnComparison>,
 }
 
-/// What is different in one column, over the rows that both tables have.
+/// What is different in one column, over the rows that both tables have; of a [`TableComparison`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColumnComparison {
     /// Its name.
@@ -65,7 +65,7 @@ pub struct ColumnComparison {
     pub largest: Vec<CellDifference>,
 }
 
-/// Two cells that differ.
+/// Two cells that differ; the example of [`TableComparison`] looks at one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CellDifference {
     /// Index of the row in the left table.

@@ -15,7 +15,7 @@ const LONGEST: usize = 60;
 /// Longer lists are not aligned item by item.
 const MOST_ITEMS: usize = 2000;
 
-/// Something that is not the same in two experiments.
+/// Something that is not the same in two experiments; [`diff`](super::diff()) has an example.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
     /// Where it stands, `models.wired.noise`; as in the first experiment, unless only the second has it.
@@ -30,7 +30,7 @@ pub struct Setting {
     pub right_line: Option<Line>,
 }
 
-/// A line of an experiment file, or an override.
+/// A line of an experiment file, or an override; of a [`Setting`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     /// File and number from 1; none for an override.
