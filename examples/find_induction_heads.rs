@@ -10,11 +10,12 @@ use attn_circuits::circuit::head_scores::{Score, head_scores};
 use attn_circuits::circuit::weights::{Circuit, Circuits};
 use attn_circuits::notebook::Notebook;
 use attn_circuits::{Error, Result};
+use serde_json::json;
 
 fn main() -> Result<()> {
     let weights = std::env::args().nth(1).unwrap_or_else(|| "experiments/models/trained/weights.safetensors".into());
     let mut notebook = Notebook::new("Induction heads of imported weights")?;
-    let model = notebook.model("mine", &format!("{{ kind: import, weights: {weights:?} }}"))?;
+    let model = notebook.model("mine", &format!("{{ kind: import, weights: {} }}", json!(weights)))?;
     println!("{weights}: {}", model.config());
 
     // Random tokens, so that no statistics of a language help: half of the context, twice.

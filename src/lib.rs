@@ -36,7 +36,6 @@
 //! attends to what comes after an earlier copy of the current token. Taking it out tells whether the model needs it:
 //!
 //! ```
-//! use attn_circuits::circuit::sweep::Sweep;
 //! use attn_circuits::prelude::*;
 //! # let mut notebook = Notebook::new("Is there an induction head?")?;
 //! # let model = notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 13, context: 25 }")?;

@@ -6,7 +6,7 @@
 //! | tokens | [`TokenBatch`], with its [`Repeats`]; [`token_batch`] from a table, [`save_tokens`] to a file |
 //! | circuits in the weights | [`Circuits`] of a model, [`Circuit`]; [`composition`], [`copying_score`], [`positive_share`] |
 //! | attention patterns | [`head_scores`], by a [`Score`] |
-//! | interventions | [`Intervention`], a list of [`Edit`]s that put a [`Replacement`] at a [`Site`] |
+//! | interventions | [`Intervention`], a list of [`Edit`]s that put a [`Replacement`] at a [`Site`], before a [`Reader`], with a [`Downstream`]; [`Sweep`] runs a batch under many |
 //! | measures, as in experiments | [`MEASURES`], each a [`Measure`] of a [`Subject`] |
 //! | results on disk | [`Run`] |
 //! | a notebook | [`Notebook`], whose cells give what is [`Shown`]: text, a table, a figure, a [`Claim`] |
@@ -37,11 +37,12 @@
 pub use crate::circuit::composition::composition;
 pub use crate::circuit::copying::copying_score;
 pub use crate::circuit::head_scores::{Score, head_scores};
+pub use crate::circuit::sweep::Sweep;
 pub use crate::circuit::weights::{Circuit, Circuits, positive_share};
 pub use crate::input::{Repeats, TokenBatch};
 pub use crate::measure::{MEASURES, Measure, Subject};
 pub use crate::model::export::export;
-pub use crate::model::intervention::{Edit, Intervention, Replacement, Site};
+pub use crate::model::intervention::{Downstream, Edit, Intervention, Reader, Replacement, Site};
 pub use crate::model::{Channel, HeadId, Keep, ModelConfig, Transformer, Weights};
 pub use crate::notebook::{Claim, Content, Notebook, Show, Shown, attention, circuit, save_tokens, token_batch};
 pub use crate::store::Run;

@@ -40,7 +40,7 @@ impl Theme {
     }
 
     /// The weight of a text.
-    pub fn weight(self, weight: Weight) -> Weight {
+    pub(crate) fn weight(self, weight: Weight) -> Weight {
         if self == Self::Print { Weight::Regular } else { weight }
     }
 }
