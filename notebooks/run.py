@@ -7,7 +7,8 @@
 
 A notebook whose cells all succeed is written as a whole, in place or into the folder of --out; one with a cell that fails is left as
 it is, the cell and its error are shown, and the exit status is 1. `-p NAME=VALUE` sets a variable that the cell tagged `parameters`
-defines: VALUE is a Rust expression, and stands in a cell of its own behind that one.
+defines: VALUE is a Rust expression, and stands in a cell of its own behind that one. `--answers` tries the Rust code in the answers to
+exercises, too, behind all cells: it is not written.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 HERE = Path(__file__).resolve().parent
 INJECTED = "injected-parameters"
+ANSWER = "answer"
 
 
 class Refused(Exception):
@@ -79,6 +81,17 @@ def is_pause(cell):
     return cell.source == PAUSE
 
 
+def answers(cells):
+    """The Rust code that is folded away in prose, as cells."""
+    folded = (text for cell in cells if cell.cell_type == "markdown" for text in re.findall(r"<details>.*?</details>", cell.source, re.DOTALL))
+    code = (code for text in folded for code in re.findall(r"^```rust\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    return [nbformat.v4.new_code_cell(source.strip(), metadata={"tags": [ANSWER]}) for source in code]
+
+
+def is_answer(cell):
+    return ANSWER in cell.metadata.get("tags", [])
+
+
 def with_pauses(cells):
     paused = []
     for cell in cells:
@@ -99,10 +112,12 @@ def check(cell, pause):
         raise Failed(f"a cell failed: it ends in a value and shows none:\n\n{cell.source}")
 
 
-def execute(path, out, parameters, timeout):
+def execute(path, out, parameters, tries_answers, timeout):
     started = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
     with_parameters(notebook, parameters)
+    if tries_answers:
+        notebook.cells += answers(notebook.cells)
     client = NotebookClient(
         notebook, timeout=timeout, kernel_name="rust", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
     )
@@ -119,7 +134,7 @@ def execute(path, out, parameters, timeout):
         last = f"{run[-1].source}\n\n{outputs(run[-1])}" if run else ""
         raise Failed(f"a cell failed ({type(error).__name__}):\n\n{last}") from error
     finally:
-        cells, notebook.cells = notebook.cells, [cell for cell in notebook.cells if not is_pause(cell)]
+        cells, notebook.cells = notebook.cells, [cell for cell in notebook.cells if not is_pause(cell) and not is_answer(cell)]
     for cell, pause in zip(cells, cells[1:]):
         if is_pause(pause):
             check(cell, pause)
@@ -136,8 +151,8 @@ def execute(path, out, parameters, timeout):
         nbformat.write(notebook, file)
     os.chmod(file.name, 0o644)
     os.replace(file.name, target)
-    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-    print(f"{target}: {cells} cells, {time.monotonic() - started:.0f} s", flush=True)
+    count = sum(cell.cell_type == "code" and not is_pause(cell) for cell in cells)
+    print(f"{target}: {count} cells, {time.monotonic() - started:.0f} s", flush=True)
 
 
 def main():
@@ -145,12 +160,13 @@ def main():
     parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks; without one all of this folder")
     parser.add_argument("-p", "--parameter", action="append", default=[], type=parameter, metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks, instead of where they are")
+    parser.add_argument("--answers", action="store_true", help="try the code in the answers to exercises, too")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds that a cell may take (1800)")
     arguments = parser.parse_args()
     failed = False
     for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
         try:
-            execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.timeout)
+            execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.answers, arguments.timeout)
         except (OSError, Refused, Failed, nbformat.reader.NotJSONError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = True

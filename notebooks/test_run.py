@@ -16,10 +16,12 @@ RUN = Path(__file__).resolve().with_name("run.py")
 
 
 class Run(unittest.TestCase):
-    def run_cells(self, *cells, arguments=(), tagged=None):
+    def run_cells(self, *cells, arguments=(), tagged=None, prose=None):
         """Executes a notebook of these cells; gives the exit status, what was said on standard error, and what each cell showed."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata.kernelspec = {"name": "rust", "display_name": "Rust", "language": "rust"}
+        if prose is not None:
+            notebook.cells.append(nbformat.v4.new_markdown_cell(prose))
         if tagged is not None:
             notebook.cells[tagged].metadata.tags = ["parameters"]
         # Not among the notebooks: without their evcxr.toml, and so without the library.
@@ -31,7 +33,7 @@ class Run(unittest.TestCase):
             if ended.returncode != 0:
                 self.assertEqual(path.read_bytes(), before, "a notebook that failed was written")
             shown = [
-                "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+                "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", []))
                 for cell in nbformat.read(path, as_version=4).cells
             ]
             self.assertEqual([file.name for file in Path(folder).iterdir()], [path.name], "files are left behind")
@@ -76,6 +78,14 @@ class Run(unittest.TestCase):
         status, error, _ = self.run_cells("let period = 5;", arguments=["-p", "perod=21"], tagged=0)
         self.assertEqual(status, 1, error)
         self.assertIn("does not define `perod`", error)
+
+    def test_answers_are_tried_and_not_written(self):
+        prose = "<details><summary>Answer</summary>\n\n```rust\n{}\n```\n</details>"
+        status, error, shown = self.run_cells("let x = 20;", prose=prose.format("x + 1"), arguments=["--answers"])
+        self.assertEqual((status, shown), (0, ["", ""]), error)
+        status, error, _ = self.run_cells("let x = 20;", prose=prose.format("x + missing"), arguments=["--answers"])
+        self.assertEqual(status, 1, error)
+        self.assertIn("missing", error)
 
     def test_a_file_that_is_no_notebook_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
