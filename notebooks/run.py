@@ -7,8 +7,8 @@
 
 A notebook whose cells all succeed is written as a whole, in place or into the folder of --out; one with a cell that fails is left as
 it is, the cell and its error are shown, and the exit status is 1. `-p NAME=VALUE` sets a variable that the cell tagged `parameters`
-defines: VALUE is a Rust expression, and stands in a cell of its own behind that one. `--answers` tries the Rust code in the answers to
-exercises, too, behind all cells: it is not written.
+defines: VALUE is a Rust expression, and stands in a cell of its own behind that one. `--answers` tries the Rust code in the answers
+to exercises, too, behind all cells: it is not written.
 """
 
 import argparse
@@ -83,7 +83,8 @@ def is_pause(cell):
 
 def answers(cells):
     """The Rust code that is folded away in prose, as cells."""
-    folded = (text for cell in cells if cell.cell_type == "markdown" for text in re.findall(r"<details>.*?</details>", cell.source, re.DOTALL))
+    prose = (cell.source for cell in cells if cell.cell_type == "markdown")
+    folded = (text for source in prose for text in re.findall(r"<details>.*?</details>", source, re.DOTALL))
     code = (code for text in folded for code in re.findall(r"^```rust\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     return [nbformat.v4.new_code_cell(source.strip(), metadata={"tags": [ANSWER]}) for source in code]
 

@@ -155,12 +155,23 @@ impl<T: ?Sized> Kind<T> {
         registry.iter().find(|kind| kind.name == name)
     }
 
-    /// What the entry called `name` makes of parameters that fit its schema.
+    /// What the entry called `name` makes of parameters that fit its schema; `what` the registry holds, for the error.
+    ///
+    /// ```
+    /// use attn_circuits::input::{INPUTS, InputKind};
+    /// use attn_circuits::kind::Kind;
+    /// use serde_json::json;
+    /// let input = Kind::<dyn InputKind>::make(INPUTS, "input", "tokens", json!({ "tokens": [[0, 5, 3]] }))?;
+    /// assert_eq!(input.shape(".".as_ref(), None)?.length, 3);
+    /// let unknown = Kind::<dyn InputKind>::make(INPUTS, "input", "words", json!({}));
+    /// assert!(unknown.is_err_and(|error| error.to_string() == "there is no input `words`"));
+    /// # Ok::<(), attn_circuits::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Invalid`] if there is no such entry, or they do not fit after all.
-    pub fn make(registry: &[Self], name: &str, parameters: Value) -> crate::Result<Box<T>> {
-        let kind = Self::find(registry, name).ok_or_else(|| Error::invalid(format!("there is no `{name}`")))?;
+    pub fn make(registry: &[Self], what: &str, name: &str, parameters: Value) -> crate::Result<Box<T>> {
+        let kind = Self::find(registry, name).ok_or_else(|| Error::invalid(format!("there is no {what} `{name}`")))?;
         (kind.parse)(parameters).map_err(|error| Error::invalid(error.to_string()))
     }
 

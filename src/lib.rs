@@ -7,8 +7,8 @@
 //! measures, queries, figures and claims, each claim with a check; running it writes tables and a report.
 //!
 //! Vectors are rows, as in TransformerLens: an activation multiplies a weight from the left, and the paper's products stand in
-//! the opposite order. So `W_QK = W_Q W_K^T` and `W_OV = W_V W_O`, both `[d_model, d_model]` of rank `d_head`, and kept as their
-//! factors.
+//! the opposite order. So `W_QK = W_Q W_K^T` and `W_OV = W_V W_O`, both `[d_model, d_model]` of rank `d_head` at most, and kept
+//! as their factors.
 //!
 //! # Who reads whom
 //!
@@ -83,7 +83,7 @@
 //!       FROM ablation WHERE layer = 0 AND repeat = 2
 //! ";
 //! let experiment = load_str(text, "prefix.yaml".as_ref(), &[], &LoadOptions::default())?;
-//! # let out = tempfile::tempdir().map_err(Error::io("."))?;
+//! # let out = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 //! let finished = run(&experiment, out.path(), &RunOptions::default())?;
 //!
 //! let results = Run::open(finished.folder)?;

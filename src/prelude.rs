@@ -6,7 +6,8 @@
 //! | tokens | [`TokenBatch`], with its [`Repeats`]; [`token_batch`] from a table, [`save_tokens`] to a file |
 //! | circuits in the weights | [`Circuits`] of a model, [`Circuit`]; [`composition`], [`copying_score`], [`positive_share`] |
 //! | attention patterns | [`head_scores`], by a [`Score`] |
-//! | interventions | [`Intervention`], a list of [`Edit`]s that put a [`Replacement`] at a [`Site`], before a [`Reader`], with a [`Downstream`]; [`Sweep`] runs a batch under many |
+//! | interventions | [`Intervention`], a list of [`Edit`]s that put a [`Replacement`] at a [`Site`]; [`Reader`], [`Downstream`] |
+//! | a batch under many of them | [`Sweep`] |
 //! | measures, as in experiments | [`MEASURES`], each a [`Measure`] of a [`Subject`] |
 //! | results on disk | [`Run`] |
 //! | a notebook | [`Notebook`], whose cells give what is [`Shown`]: text, a table, a figure, a [`Claim`] |

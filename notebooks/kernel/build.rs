@@ -31,8 +31,8 @@ fn main() {
     cargo.args(["rustc", "--locked", "--lib", "--package", "attn-circuits-notebook", "--target-dir"]).arg(&target);
     cargo.args(["--", "-C", "prefer-dynamic"]).current_dir(&root);
     let built = target.join("debug");
-    // Cells are moved after they are linked, so a way to the library that starts from them may lead nowhere: it is called by where
-    // it lies.
+    // Cells are moved after they are linked, so a way to the library that starts from them may lead nowhere: it is called by
+    // where it lies.
     if cfg!(target_os = "linux") {
         let mut name = OsString::from("link-arg=");
         name.push(built.join("libattn_circuits_notebook.so"));

@@ -54,7 +54,8 @@ impl Bootstrap {
     }
 
     /// The interval that the mean of a value, one for each sequence (`[B]`), falls into with that probability: lower and upper
-    /// end, in the unit of the value. `None` with less than two sequences, or without draws: nothing is known of the spread then.
+    /// end, in the unit of the value. `None` with fewer than two sequences, or without draws: nothing is known of the spread
+    /// then.
     ///
     /// ```
     /// use attn_circuits::circuit::bootstrap::Bootstrap;

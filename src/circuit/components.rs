@@ -172,7 +172,7 @@ fn values(svd: &Svd, squares: &[f64], other: &[f64], d: usize) -> Vec<Option<Com
 /// is, then by side and index; at most `most` components a side.
 ///
 /// Components with singular values closer than [`EQUAL_TOLERANCE`] share the root of their mean squared score, and its chance. The
-/// mean square by chance is `1/d`, as for whole maps. A model with less than two layers has none.
+/// mean square by chance is `1/d`, as for whole maps. A model with fewer than two layers has none.
 ///
 /// ```
 /// use attn_circuits::circuit::components::{Side, components};
@@ -323,8 +323,8 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
 
 /// The principal angles of every pair of heads in different layers through every channel, sorted as
 /// [`super::composition::composition`] is. A subspace is spanned by the singular vectors whose values count as different from zero
-/// ([`RANK_TOLERANCE`]). Of each pair the `most` largest cosines, all without it; `draws` random subspaces from `stream` tell what
-/// chance gives each, at least two: its standard deviation to a relative error of about `1/√(2 draws)`.
+/// ([`RANK_TOLERANCE`]). Of each pair the `most` largest cosines, all without it; `draws` (at least two) random subspaces from
+/// `stream` tell what chance gives each, its standard deviation to a relative error of about `1/√(2 draws)`.
 ///
 /// The cosines are the singular values of the product of two orthonormal bases (Björck and Golub 1973).
 ///
@@ -346,7 +346,7 @@ fn each_by_chance(d: usize, k1: usize, k2: usize, draws: usize, stream: &Stream)
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if there are less than two draws, or a decomposition does not converge.
+/// [`crate::Error::Invalid`] if there are fewer than two draws, or a decomposition does not converge.
 pub fn principal_angles(model: &Transformer, most: Option<usize>, draws: usize, stream: &Stream) -> Result<Vec<Angles>> {
     if draws < 2 {
         return Err(crate::Error::invalid(format!("{draws} random subspaces have no standard deviation: draw at least two")));

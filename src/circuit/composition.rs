@@ -186,7 +186,7 @@ fn normalized(a: Array2<f64>) -> Array2<f32> {
 /// `v`), then by the head that writes, then by the one that reads.
 ///
 /// Cost: one product of stacked `[H·k, d]` and `[d, H·k]` factors for each pair of layers and channel; no `[d, d]` matrix. A
-/// model with less than two layers has no pairs.
+/// model with fewer than two layers has no pairs.
 ///
 /// ```
 /// use attn_circuits::circuit::composition::composition;

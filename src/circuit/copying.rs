@@ -156,7 +156,8 @@ fn score_of_any(circuits: &Circuits, circuit: Circuit) -> Result<Option<f64>> {
 /// #   normalization: Normalization::None, eps: 1e-5, positions: Positions::None, attn_scale: 8.0,
 ///     // …
 /// };
-/// // Narrow heads in a wide stream: 1.5/k for one, 2/k for two. A score of 0.1 is four standard deviations here.
+/// // Narrow heads in a wide stream: 1.5/k for one, 2/k for two. For one, a score of 0.1 is four standard
+/// // deviations.
 /// let (from, to) = (HeadId::new(0, 0), HeadId::new(1, 0));
 /// assert!((chance_sd(&config, Circuit::FullOv(to)) * 64.0 / 1.5 - 1.0).abs() < 0.02);
 /// assert!((chance_sd(&config, Circuit::VirtualOv { from, to }) * 64.0 / 2.0 - 1.0).abs() < 0.02);

@@ -24,8 +24,7 @@ pub struct Wish {
     pub value: f64,
 }
 
-/// The most destinations of one source that [`wished`] takes: it finds their cost exactly, in `3ᵐ` steps for each of up
-/// to `m` heads for `m` destinations.
+/// The most destinations of one source that [`wished`] takes: the time for `m` of them grows as `3ᵐ`.
 ///
 /// ```
 /// # use attn_circuits::prelude::*;
@@ -44,8 +43,10 @@ pub struct Wish {
 /// ```
 pub const MOST_DESTINATIONS: usize = 10;
 
+/// Checks that the cost of a source can be found exactly.
+///
 /// # Errors
-/// [`Error::Invalid`] if a source has more destinations than [`MOST_DESTINATIONS`].
+/// [`Error::Invalid`] if it has more destinations than [`MOST_DESTINATIONS`].
 pub(crate) fn check_destinations(source: usize, destinations: usize) -> Result<()> {
     if destinations > MOST_DESTINATIONS {
         return Err(Error::invalid(format!(

@@ -90,7 +90,7 @@ impl Difference {
 /// #   - claim: The last position is no surprise.
 /// #     check: SELECT MAX(loss) < 0.1 FROM loss WHERE position = 11
 /// # ";
-/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let out = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 /// # let set = [("models.wired.scale".to_string(), "1".to_string())];
 /// # let run = |name: &str, set: &[(String, String)]| {
 /// #     let experiment = load_str(text, "copies.yaml".as_ref(), set, &LoadOptions::default())?;

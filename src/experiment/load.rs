@@ -102,7 +102,8 @@ pub fn load_with(path: impl AsRef<Path>, overrides: &[(String, String)], options
 ///   - claim: Some head matches prefixes.
 ///     check: SELECT MAX(valeu) > 0.9 FROM head_scores WHERE score = 'prefix_matching'
 /// ";
-/// let problem = load_str(text, "heads.yaml".as_ref(), &[], &LoadOptions::default()).unwrap_err().to_string();
+/// let problem = load_str(text, "heads.yaml".as_ref(), &[], &LoadOptions::default()).expect_err("there is no such column");
+/// let problem = problem.to_string();
 /// assert!(problem.contains("heads.yaml:7:23") && problem.contains("did you mean `value`?"));
 /// // The results folder would have no name.
 /// assert!(load_str(&text.replace("valeu", "value"), ".yaml".as_ref(), &[], &LoadOptions::default()).is_err());

@@ -74,7 +74,9 @@ use std::path::{Path, PathBuf};
 /// assert_eq!(experiment.models["wired"].swept, ["noise"]);
 /// assert_eq!(experiment.inputs["repeated"].shape.length, 1 + 2 * 6);
 /// // What a cell leaves open is settled, and the columns of every table are known before anything is computed.
-/// let (Cell::Measure(scores), Cell::Query { schema, .. }) = (&experiment.cells[0], &experiment.cells[1]) else { panic!() };
+/// let [Cell::Measure(scores), Cell::Query { schema, .. }] = &experiment.cells[..] else {
+///     panic!("a measure and a query")
+/// };
 /// assert_eq!((scores.name.as_str(), scores.input.as_deref()), ("head_scores", Some("repeated")));
 /// assert_eq!(schema.iter_names().collect::<Vec<_>>(), ["noise", "value"]);
 /// # Ok::<(), attn_circuits::Error>(())

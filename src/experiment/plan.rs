@@ -24,7 +24,7 @@ const COPIES_OF_TABLES: usize = 4;
 /// # cells: [{ text: Pairs. }, { measure: composition }]
 /// # ";
 /// # let experiment = load_str(text, "chance.yaml".as_ref(), &[], &LoadOptions::default())?;
-/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let out = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 /// // Five random models of two layers with three heads, d_model 12; prose, then `measure: composition`.
 /// let plan = experiment.plan();
 /// let model = &plan.models[0];

@@ -84,7 +84,7 @@ pub(super) fn drawings(
             };
             let drawing = match own.and_then(|own| own.get(index)) {
                 Some(figure) => draw(*figure),
-                None => Kind::make(FIGURES, kind, parameters.clone()).and_then(|figure| draw(figure.as_ref())),
+                None => Kind::make(FIGURES, "figure", kind, parameters.clone()).and_then(|figure| draw(figure.as_ref())),
             };
             let drawing = drawing.map_err(|error| {
                 let reason = match error {

@@ -32,7 +32,7 @@ use std::path::Path;
 /// #   - { query: SELECT MAX(score) AS score FROM composition, name: largest }
 /// # ";
 /// # let experiment = load_str(text, "composition.yaml".as_ref(), &[], &LoadOptions::default())?;
-/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let out = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 ///
 /// // Two models, one measure, one query.
 /// let phases = Phases::default();

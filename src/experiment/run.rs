@@ -24,7 +24,7 @@ use std::time::{Instant, SystemTime};
 /// # cells: [{ measure: composition }]
 /// # ";
 /// # let experiment = load_str(text, "composition.yaml".as_ref(), &[], &LoadOptions::default())?;
-/// # let folder = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 /// let cache = Cache::new(folder.path().join("cache"), 1 << 20);
 /// let options = RunOptions { cache: Some(&cache), ..RunOptions::default() };
 /// let first = run(&experiment, &folder.path().join("results"), &options)?;
@@ -99,7 +99,7 @@ impl Instance<'_> {
 ///     check: SELECT ABS(MAX(score) - 1 / SQRT(13)) < 0.00001 FROM composition
 /// ";
 /// let experiment = load_str(text, "keys.yaml".as_ref(), &[], &LoadOptions::default())?;
-/// # let out = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let out = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 /// let finished = run(&experiment, out.path(), &RunOptions::default())?;
 /// assert_eq!(finished.folder, out.path().join("keys"));
 /// assert_eq!(finished.manifest.verdicts(), (1, 1));

@@ -26,7 +26,7 @@ struct Made {
 /// use attn_circuits::experiment::{RunOptions, load, run, up_to_date};
 /// use attn_circuits::store::Cache;
 /// # use attn_circuits::Error;
-/// # let folder = tempfile::tempdir().map_err(Error::io("."))?;
+/// # let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
 /// # let (path, out) = (folder.path().join("keys.yaml"), folder.path().join("results"));
 /// # let text = "
 /// # title: K-composition

@@ -80,7 +80,7 @@ pub trait Figure: Send + Sync + Debug {
     /// use serde_json::json;
     /// let heatmap = Kind::<dyn Figure>::find(FIGURES, "heatmap").ok_or("no such kind")?;
     /// let figure = (heatmap.parse)(json!({ "x": "head", "y": "layer", "color": "value", "min": 1, "max": 0 }))?;
-    /// assert_eq!(figure.check().unwrap_err().to_string(), "min: `min: 1` must be less than `max: 0`");
+    /// assert!(figure.check().is_err_and(|error| error.to_string() == "min: `min: 1` must be less than `max: 0`"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///

@@ -110,8 +110,8 @@ fn upper(r: MatRef<f64>) -> Array2<f64> {
     Array2::from_shape_fn((r.nrows(), r.ncols()), |(row, column)| if row <= column { r[(row, column)] } else { 0.0 })
 }
 
-/// The triangular factor `R` of `a = Q R`, `[min(m, k), k]` for `a`: `[m, k]`. `Q` keeps lengths, so `‖a b‖ = ‖R b‖`. A row of
-/// it has no sign of its own.
+/// The triangular factor `R` of `a = Q R`, `[min(m, k), k]` for `a`: `[m, k]`. `Q` keeps lengths, so `‖a b‖ = ‖R b‖`. The
+/// sign of each of its rows is arbitrary.
 ///
 /// ```
 /// use attn_circuits::linalg::r_factor;

@@ -72,7 +72,10 @@
 //!   - measure: eigenvalues
 //!     circuits: [full_ov]
 //!   - claim: V eigenvalues are 10, and the others 0.
-//!     check: SELECT COUNT(*) = 13 FROM eigenvalues WHERE layer = 1 AND ABS(re - 10) < 0.001 AND ABS(im) < 0.001
+//!     check: |
+//!       SELECT SUM(CASE WHEN ABS(re - 10) < 0.001 THEN 1 ELSE 0 END) = 13
+//!              AND SUM(CASE WHEN ABS(re) < 0.001 THEN 1 ELSE 0 END) = COUNT(*) - 13 AND MAX(ABS(im)) < 0.001
+//!       FROM eigenvalues WHERE layer = 1
 //!   - measure: eigenvectors
 //!     heads: ['1.0']
 //!   - claim: What attention to an eigenvector adds is the eigenvalue times the eigenvector.
@@ -233,7 +236,10 @@
 //!     methods: [zero]
 //!     channels: [all]
 //!   - claim: The head is missed, but not where later patterns are held as they were.
-//!     check: SELECT ABS(MIN(loss_change)) < 0.0001 AND MAX(loss_change) > 2 FROM ablation WHERE repeat = 2
+//!     check: |
+//!       SELECT MAX(CASE WHEN patterns = 'frozen' THEN ABS(loss_change) END) < 0.0001
+//!              AND MIN(CASE WHEN patterns = 'recomputed' THEN loss_change END) > 2
+//!       FROM ablation WHERE repeat = 2
 //!   - measure: path_patching
 //!     input: repeated
 //!     from: ['0.0']
@@ -686,7 +692,7 @@ pub struct Cost {
 ///
 /// ```
 /// use attn_circuits::measure::MEASURES;
-/// // Each can do with its default parameters.
+/// // Each can be parsed without parameters: what is missing is found when it is checked against a model.
 /// for kind in MEASURES {
 ///     let measure = (kind.parse)(serde_json::json!({}))?;
 ///     assert!(!measure.columns().is_empty() && kind.example.contains(kind.name));

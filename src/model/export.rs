@@ -24,7 +24,7 @@ use std::path::Path;
 /// let model = notebook.model("random", yaml)?;
 /// export(&model, folder)?;
 /// let weights = folder.join("weights.safetensors");
-/// let again = notebook.model("again", &format!("{{ kind: import, weights: {weights:?} }}"))?;
+/// let again = notebook.model("again", &format!("{{ kind: import, weights: {} }}", serde_json::json!(weights)))?;
 /// assert!(again == model);
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```

@@ -254,8 +254,7 @@ impl<'a> Frozen<'a> {
         Some(w_pos.slice(s![..n, ..]).dot(&w))
     }
 
-    /// Rotates queries and keys, `[b·n, 2k]`, where the position scheme does. Nothing else changes them, and with other schemes
-    /// nothing does.
+    /// Rotates queries and keys, `[b·n, 2k]`, in place, where the position scheme is rotary; with others they stay as they are.
     ///
     /// ```
     /// # use attn_circuits::model::frozen::Frozen;

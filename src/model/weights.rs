@@ -221,7 +221,7 @@ pub(in crate::model) fn entry(name: &str, shape: &[usize], mut index: usize) -> 
 }
 
 impl Transformer {
-    /// A model, once every shape is checked against the configuration, and that every number is finite.
+    /// A model, once it is checked that every shape fits the configuration and every number is finite.
     ///
     /// ```
     /// # use attn_circuits::prelude::*;

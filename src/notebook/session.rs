@@ -214,8 +214,8 @@ fn shown(run: &Run, index: usize) -> Result<Shown> {
 /// assert!(matching.column("most")?.f64()?.get(0) > Some(0.9));
 ///
 /// // What cannot be run says where it is wrong, and leaves the notebook as it is.
-/// let error = notebook.cell("measure: head_score").unwrap_err().to_string();
-/// assert!(error.contains("did you mean `head_scores`?"));
+/// let refused = notebook.cell("measure: head_score");
+/// assert!(refused.is_err_and(|error| error.to_string().contains("did you mean `head_scores`?")));
 /// assert!(notebook.table("head_scores")?.equals(&scores));
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
@@ -497,7 +497,7 @@ impl Notebook {
     /// # use attn_circuits::prelude::*;
     /// # let mut notebook = Notebook::new("example")?;
     /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
-    /// # let folder = tempfile::tempdir().map_err(Error::io("."))?;
+    /// # let folder = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     /// let path = folder.path().join("mine.yaml");
     /// notebook.save(&path)?;
     /// // The notebook may write its file again; one that somebody has changed stays.

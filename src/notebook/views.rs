@@ -57,10 +57,10 @@ pub fn attention(model: &Transformer, batch: &TokenBatch, sequence: usize, heads
         )));
     }
     let parameters = json!({ "sequences": [sequence], "heads": if heads.is_empty() { None } else { Some(&names) } });
-    let measure: Box<dyn Measure> = Kind::make(MEASURES, "attention", parameters)?;
+    let measure: Box<dyn Measure> = Kind::make(MEASURES, "measure", "attention", parameters)?;
     measure.check(model.config(), Some(&crate::input::InputShape::of(batch)))?;
     let table = measure.compute(&Subject::new(model, Some(batch)))?;
-    let figure: Box<dyn Figure> = Kind::make(FIGURES, "attention", json!({}))?;
+    let figure: Box<dyn Figure> = Kind::make(FIGURES, "figure", "attention", json!({}))?;
     let title = match heads {
         [] => "Where the heads look".to_string(),
         [head] => format!("Where head {head} looks"),
@@ -133,7 +133,7 @@ pub fn circuit(model: &Transformer, circuit: Circuit) -> Result<CircuitView> {
     }
     let (title, y_label, x_label) = words(circuit);
     let labels = json!({ "x_label": x_label, "y_label": y_label });
-    let figure: Box<dyn Figure> = Kind::make(FIGURES, "circuit_matrix", labels)?;
+    let figure: Box<dyn Figure> = Kind::make(FIGURES, "figure", "circuit_matrix", labels)?;
     let drawing = Some(figure.draw(&table, &title, &Style::default())?);
     Ok(CircuitView { table, drawing })
 }

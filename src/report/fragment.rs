@@ -14,7 +14,8 @@ use polars::prelude::DataFrame;
 /// ```
 /// use attn_circuits::report::{Fragment, fragments};
 /// let numbers = [("loss".to_string(), "0.1".to_string())];
-/// let claim = Fragment::Claim { statement: "It *knows*.", check: "SELECT MAX(loss) < 1 FROM loss", holds: true, numbers: &numbers };
+/// let check = "SELECT MAX(loss) < 1 FROM loss";
+/// let claim = Fragment::Claim { statement: "It *knows*.", check, holds: true, numbers: &numbers };
 /// let facts = [("layers".to_string(), "2".to_string())];
 /// let facts = Fragment::Facts { title: "Model <wired>", facts: &facts };
 /// let html = fragments(&[claim, facts, Fragment::Text { markdown: "Two `heads`." }])?;

@@ -257,11 +257,11 @@ impl Manifest {
     /// ```
     /// use attn_circuits::store::Manifest;
     /// let folder = tempfile::tempdir()?;
-    /// let nothing = Manifest::read(folder.path()).unwrap_err().to_string();
-    /// assert!(nothing.contains("holds no results of a run"));
+    /// let refused = |why: &str| Manifest::read(folder.path()).is_err_and(|error| error.to_string().contains(why));
+    /// assert!(refused("holds no results of a run"));
     /// // That of another program, or of another version.
     /// std::fs::write(folder.path().join("manifest.json"), r#"{ "program": "attn-circuits 9.0.0" }"#)?;
-    /// assert!(Manifest::read(folder.path()).unwrap_err().to_string().contains("is not a manifest of this version"));
+    /// assert!(refused("is not a manifest of this version"));
     /// # Ok::<(), std::io::Error>(())
     /// ```
     ///

@@ -21,9 +21,10 @@ const LARGEST_RESULT: u64 = 16 << 30;
 /// assert!(best.column("value")?.f64()?.get(0) > Some(0.9));
 /// assert!(run.manifest.claims().all(|claim| claim.holds));
 ///
-/// // Figures are counted as in the report. A file that is not what the run wrote is refused.
+/// // Figures are counted as in the report.
 /// assert!(run.figure(1)?.starts_with("<svg"));
 /// assert!(run.source()?.contains("cells:"));
+/// assert_eq!(run.select("SHOW TABLES")?.height(), run.manifest.tables.len());
 /// # Ok::<(), attn_circuits::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -105,13 +106,19 @@ impl Run {
         self.manifest.tables.keys().map(|name| Ok((name.clone(), self.table(name)?))).collect()
     }
 
-    /// What polars SQL over the tables of the run answers: [`query::select`]. Only the tables that the query names are read.
+    /// What polars SQL over the tables of the run answers: [`query::select`]. Only the tables that the query
+    /// names are read, or all if it names none: `SHOW TABLES`.
     ///
     /// # Errors
     /// Those of [`Run::table`]; [`Error::Table`] if the query cannot be run.
     pub fn select(&self, sql: &str) -> Result<DataFrame> {
-        let read = self.manifest.tables.keys().filter(|name| query::may_read(sql, name));
-        query::select(sql, &read.map(|name| Ok((name.clone(), self.table(name)?))).collect::<Result<_>>()?)
+        let names = self.manifest.tables.keys();
+        let mut read: Vec<_> = names.clone().filter(|name| query::may_read(sql, name)).collect();
+        if read.is_empty() {
+            // Such as `SHOW TABLES`.
+            read = names.collect();
+        }
+        query::select(sql, &read.into_iter().map(|name| Ok((name.clone(), self.table(name)?))).collect::<Result<_>>()?)
     }
 
     /// A figure as an SVG document, by its number in the report, from 1.

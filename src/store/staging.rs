@@ -91,7 +91,7 @@ impl Staging {
     ///
     /// ```
     /// use attn_circuits::store::Staging;
-    /// # let results = tempfile::tempdir().map_err(attn_circuits::Error::io("."))?;
+    /// # let results = tempfile::tempdir().map_err(attn_circuits::Error::io(std::env::temp_dir()))?;
     /// let target = results.path().join("induction");
     /// // What is not published leaves nothing behind.
     /// let staging = Staging::new(&target, &|| ())?;

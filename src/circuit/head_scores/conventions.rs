@@ -242,7 +242,7 @@ const fn detector(name: &'static str, target: Target, average: Average, exclude:
 ///
 /// ```
 /// use attn_circuits::circuit::head_scores::Score;
-/// assert_eq!(Score::find("induction_stripe").unwrap().name(), "induction_stripe");
+/// assert!(Score::find("induction_stripe").is_some_and(|score| score.name() == "induction_stripe"));
 /// assert_eq!(Score::find("offset_2"), Some(Score::offset(2)));
 /// assert_eq!(Score::find("offset_02"), None);
 /// // What it is, who uses it, what its ideal head is called.

@@ -115,8 +115,7 @@ fn row_means(w: ArrayView2<f32>) -> Array1<f32> {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or a group is empty or has a
-/// position that predicts nothing: `n − 1` or beyond.
+/// [`crate::Error::Invalid`] for batches and groups that do not fit, as [the module](super) says.
 pub fn logit_attribution(model: &Transformer, batch: &TokenBatch, groups: &[Vec<usize>]) -> Result<Vec<Attribution>> {
     check_groups(groups, batch.length())?;
     let frozen = Frozen::new(model);

@@ -120,8 +120,7 @@ struct Sums {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or a group is empty or has a
-/// position that predicts nothing: `n − 1` or beyond.
+/// [`crate::Error::Invalid`] for batches and groups that do not fit, as [the module](super) says.
 pub fn paths(model: &Transformer, batch: &TokenBatch, max_order: usize, groups: &[Vec<usize>]) -> Result<Expansion> {
     check_groups(groups, batch.length())?;
     let frozen = Frozen::new(model);

@@ -3,7 +3,8 @@
 //! logits").
 //!
 //! Everything here is summed over groups of positions: each group is a list of positions below `n − 1`, since the last token
-//! predicts nothing. A mean over an empty group is no number.
+//! predicts nothing. An empty group, or one with another position, is refused with [`crate::Error::Invalid`], and so is a batch
+//! that the model cannot read, as [`crate::model::Transformer::check_batch`] finds.
 
 mod attribution;
 mod expansion;

@@ -88,8 +88,7 @@ pub struct TermImportance {
 /// ```
 ///
 /// # Errors
-/// [`crate::Error::Invalid`] if the model cannot read the batch, as [`Transformer::check_batch`] finds, or a group is empty or has a
-/// position that predicts nothing: `n − 1` or beyond.
+/// [`crate::Error::Invalid`] for batches and groups that do not fit, as [the module](super) says.
 pub fn term_importance(model: &Transformer, batch: &TokenBatch, groups: &[Vec<usize>]) -> Result<TermImportance> {
     check_groups(groups, batch.length())?;
     let frozen = Frozen::new(model);

@@ -369,9 +369,9 @@ impl Initialisation {
     /// The variance of a logit, as if every head attended to one position alone: attention to several averages what is moved, so
     /// that this is the most. `None` with biases.
     ///
-    /// Without LayerNorm, the squared length of the stream is `d (σ²(W_E) + σ²(W_pos))` at the start, each layer multiplies it by
-    /// `1 + H k σ²(W_V) d σ²(W_O)`, and the logits have the variance `σ²(W_U)` times that. With LayerNorm, what reads the stream
-    /// finds it of squared length `d`.
+    /// Without LayerNorm, the squared length of the stream is `d (σ²(W_E) + σ²(W_pos))` at the start (the second with standard
+    /// positions only), each layer multiplies it by `1 + H k σ²(W_V) d σ²(W_O)`, and the logits have the variance `σ²(W_U)` times
+    /// that. With LayerNorm, what reads the stream finds it of squared length `d`.
     ///
     /// ```
     /// use attn_circuits::model::build::{ModelKind, Random, Theory};

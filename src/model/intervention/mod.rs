@@ -173,13 +173,14 @@ impl Replacement {
     /// In the order of their names; [`Replacement::name`] has an example.
     pub const ALL: [Self; 5] = [Self::Mean, Self::MeanPerPosition, Self::Other, Self::Resample, Self::Zero];
 
-    /// `mean`, `mean_per_position`, `other`, `resample`, `zero`: as files and tables spell it.
+    /// `mean`, `mean_per_position`, `other`, `resample`, `zero`: as files and tables spell them. `other` is in neither: they say
+    /// which batch is meant.
     ///
     /// ```
     /// use attn_circuits::model::intervention::Replacement;
     /// assert_eq!(Replacement::ALL.map(Replacement::name), ["mean", "mean_per_position", "other", "resample", "zero"]);
     /// assert_eq!(serde_json::from_str::<Replacement>("\"resample\"")?, Replacement::Resample);
-    /// // This one is no word of files: they say which batch is meant.
+    /// // This one is no word of files.
     /// assert!(serde_json::from_str::<Replacement>("\"other\"").is_err());
     /// # Ok::<(), serde_json::Error>(())
     /// ```
@@ -276,7 +277,6 @@ impl Intervention {
     /// One site, with patterns computed anew.
     ///
     /// ```
-    /// use attn_circuits::model::intervention::Downstream;
     /// use attn_circuits::prelude::*;
     /// let intervention = Intervention::new(Site::Pattern(HeadId::new(1, 0)), Replacement::Other);
     /// assert_eq!(intervention.edits, [Edit { site: Site::Pattern(HeadId::new(1, 0)), by: Replacement::Other }]);

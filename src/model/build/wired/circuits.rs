@@ -53,7 +53,7 @@ const MOST: usize = 1000;
 /// assert!(CIRCUITS.is_sorted_by_key(|preset| preset.name));
 /// for preset in CIRCUITS {
 ///     let wired: Wired = serde_json::from_value(json!({ "circuit": preset.name, "vocab": 13, "context": 25 }))?;
-///     // Whatever the circuit, its last head says something.
+///     // Every circuit has a head that says something.
 ///     assert!(wired.resolve()?.heads.iter().any(|head| head.to == "output"), "{}", preset.name);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
