@@ -13,7 +13,7 @@
 //! | a notebook | [`Notebook`], whose cells give what is [`Shown`]: text, a table, a figure, a [`Claim`] |
 //! | what a cell shows | [`Show`], by its [`Content`]; [`attention`] for patterns, [`circuit()`] for a circuit over tokens |
 //! | errors | [`Error`], [`Result`] |
-//! | arrays | the crate [`ndarray`], and of it [`Array1`], [`Array2`], [`array!`], [`s!`] |
+//! | arrays | the crate [`ndarray`], and of it [`Array1`], [`Array2`], [`array!`], [`s!`]; [`num_complex`] for eigenvalues |
 //! | tables | the crate [`polars`], and of it [`DataFrame`], [`df!`], [`NamedFrom`], [`ChunkAgg`] |
 //!
 //! ```
@@ -50,5 +50,7 @@ pub use crate::store::Run;
 pub use crate::{Error, Result};
 pub use ndarray;
 pub use ndarray::{Array1, Array2, array, s};
+// By which a notebook can say what type a variable with eigenvalues has.
+pub use num_complex;
 pub use polars;
 pub use polars::prelude::{ChunkAgg, DataFrame, NamedFrom, df};
