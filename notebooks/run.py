@@ -113,7 +113,7 @@ def check(cell, pause):
         raise Failed(f"a cell failed: it ends in a value and shows none:\n\n{cell.source}")
 
 
-def execute(path, out, parameters, tries_answers, timeout):
+def execute(path, out, parameters, tries_answers, tells_times, timeout):
     started = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
     with_parameters(notebook, parameters)
@@ -126,8 +126,9 @@ def execute(path, out, parameters, tries_answers, timeout):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    run = []
-    client.on_cell_execute = lambda cell, cell_index: run.append(cell)
+    run, times = [], []
+    client.on_cell_execute = lambda cell, cell_index: (run.append(cell), times.append(time.monotonic()))
+    client.on_cell_executed = lambda cell, cell_index, execute_reply: times.append(time.monotonic())
     try:
         notebook.cells = with_pauses(notebook.cells)
         client.execute()
@@ -154,6 +155,11 @@ def execute(path, out, parameters, tries_answers, timeout):
     os.replace(file.name, target)
     count = sum(cell.cell_type == "code" and not is_pause(cell) for cell in cells)
     print(f"{target}: {count} cells, {time.monotonic() - started:.0f} s", flush=True)
+    if tells_times:
+        print(f"{times[0] - started:7.1f} s until the kernel is there")
+        for cell, begun, ended in zip(run, times[::2], times[1::2]):
+            if not is_pause(cell):
+                print(f"{ended - begun:7.1f} s for {cell.source.splitlines()[0]}", flush=True)
 
 
 def main():
@@ -162,12 +168,13 @@ def main():
     parser.add_argument("-p", "--parameter", action="append", default=[], type=parameter, metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks, instead of where they are")
     parser.add_argument("--answers", action="store_true", help="try the code in the answers to exercises, too")
+    parser.add_argument("--times", action="store_true", help="tell how long each cell took")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds that a cell may take (1800)")
     arguments = parser.parse_args()
     failed = False
     for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
         try:
-            execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.answers, arguments.timeout)
+            execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.answers, arguments.times, arguments.timeout)
         except (OSError, Refused, Failed, nbformat.reader.NotJSONError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = True
