@@ -19,9 +19,11 @@ fn main() {
     let root = Path::new(&here).join("../..");
     let root = root.canonicalize().expect("the package lies in the repository");
     let target = root.join("target");
-    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo runs this"));
+    // By its name, as a user calls it: rustup then holds to one toolchain for all packages, also for those that bring a wish for
+    // another.
+    let mut cargo = Command::new("cargo");
     // What this build is told is not for that one: it is to be the same as the repository's own.
-    let kept = ["CARGO", "CARGO_HOME", "CARGO_INCREMENTAL", "CARGO_MAKEFLAGS", "CARGO_NET_OFFLINE"];
+    let kept = ["CARGO_HOME", "CARGO_INCREMENTAL", "CARGO_MAKEFLAGS", "CARGO_NET_OFFLINE"];
     for (name, _) in env::vars_os().filter(|(name, _)| !kept.iter().any(|kept| name == kept)) {
         let text = name.to_string_lossy();
         if ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC"].iter().any(|start| text.starts_with(start)) {
@@ -38,7 +40,7 @@ fn main() {
         name.push(built.join("libattn_circuits_notebook.so"));
         cargo.args(["-C", "link-arg=-Xlinker", "-C", "link-arg=-soname", "-C", "link-arg=-Xlinker", "-C"]).arg(name);
     }
-    let finished = cargo.status().expect("cargo can be started");
+    let finished = cargo.status().expect("cargo is on the path");
     if !finished.success() {
         eprintln!("the library could not be built: run `cargo build` in {} to see why", root.display());
         process::exit(1);
