@@ -351,6 +351,15 @@ mod tests {
     use ndarray::array;
 
     #[test]
+    fn more_destinations_than_can_be_waited_for_are_refused() {
+        let wishes =
+            (0..=MOST_DESTINATIONS).map(|i| Wish { source: 1, destination: i, out: i, value: 1.0 }).collect::<Vec<_>>();
+        let model = one_layer(1, MOST_DESTINATIONS + 1);
+        let error = wished(&Circuits::new(&model), &[HeadId::new(0, 0)], &wishes).unwrap_err().to_string();
+        assert!(error.starts_with("source 1 has 11 destinations"), "{error}");
+    }
+
+    #[test]
     fn the_rank_of_a_source_is_that_of_its_table() {
         let vocab = 6;
         let model = one_layer(3, vocab);

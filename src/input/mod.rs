@@ -76,11 +76,13 @@
 
 mod corrupted;
 mod markov;
+mod recipe;
 mod repeated_tokens;
 mod tokens;
 
-pub use corrupted::{Corrupted, Recipe};
+pub use corrupted::Corrupted;
 pub use markov::Markov;
+pub use recipe::Recipe;
 pub use repeated_tokens::RepeatedTokens;
 pub use tokens::Tokens;
 

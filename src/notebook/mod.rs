@@ -23,10 +23,13 @@
 
 mod session;
 mod show;
+mod shown;
+mod text;
 mod tokens;
 mod views;
 
-pub use session::{Claim, Notebook, Shown};
+pub use session::Notebook;
 pub use show::{Content, Show};
+pub use shown::{Claim, Shown};
 pub use tokens::{save_tokens, token_batch};
 pub use views::{AttentionView, CircuitView, attention, circuit};

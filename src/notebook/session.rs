@@ -1,12 +1,13 @@
 //! An experiment that grows cell by cell.
 
+use super::shown::{Shown, shown};
+use super::text::{CellText, Draft};
 use crate::batch::TokenBatch;
 use crate::experiment::{self, Experiment, LoadOptions, RunOptions};
 use crate::model::Transformer;
-use crate::store::{Cache, CellRecord, ClaimRecord, Lock, Run, hash};
+use crate::store::{Cache, Lock, Run, hash};
 use crate::{Error, Result, files};
 use polars::prelude::DataFrame;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -21,140 +22,6 @@ const NAME: &str = "notebook";
 const SAVED: &str = "# Written by a notebook, which writes it again unless somebody has changed it: ";
 /// How the folders of notebooks begin, in the system's folder for temporary files.
 const FOLDER: &str = "attn-circuits-notebook-";
-
-/// A claim, and what became of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claim {
-    /// The sentence (Markdown).
-    pub statement: String,
-    /// The query that checks it.
-    pub check: String,
-    /// Whether it holds.
-    pub holds: bool,
-    /// The numbers that were compared: column name and value, as the report writes it.
-    pub numbers: Vec<(String, String)>,
-}
-
-impl From<ClaimRecord<'_>> for Claim {
-    fn from(ClaimRecord { statement, check, holds, numbers }: ClaimRecord) -> Self {
-        Self { statement: statement.into(), check: check.into(), holds, numbers: experiment::named(numbers) }
-    }
-}
-
-/// What a cell gave ([`Notebook::cell`]).
-#[derive(Clone, Debug)]
-pub enum Shown {
-    /// Prose (Markdown).
-    Text(String),
-    /// A measured or derived table.
-    Table(DataFrame),
-    /// A figure.
-    Figure {
-        /// Its title.
-        title: String,
-        /// A complete SVG document.
-        svg: String,
-    },
-    /// A claim.
-    Claim(Claim),
-}
-
-impl Shown {
-    /// The table.
-    ///
-    /// ```
-    /// # use attn_circuits::prelude::*;
-    /// # let mut notebook = Notebook::new("example")?;
-    /// # notebook.model("wired", "{ kind: wired, circuit: induction, vocab: 17, context: 31 }")?;
-    /// assert_eq!(notebook.cell("measure: composition")?.table()?.height(), 3);
-    /// assert!(notebook.cell("text: Heads compose.")?.table().is_err());
-    /// # Ok::<(), attn_circuits::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if the cell gave something else.
-    pub fn table(self) -> Result<DataFrame> {
-        match self {
-            Self::Table(table) => Ok(table),
-            _ => Err(Error::invalid("this cell gives no table: that is what a `measure:` or a `query:` does")),
-        }
-    }
-}
-
-/// An entry of `models:` or `inputs:`.
-#[derive(Clone, Debug)]
-struct Entry {
-    name: String,
-    yaml: String,
-}
-
-/// A cell as text: an item of a list.
-#[derive(Clone, Debug)]
-struct CellText {
-    yaml: String,
-    /// What another cell replaces this one by having, too; none where it cannot be told.
-    identity: Option<(&'static str, String)>,
-}
-
-impl CellText {
-    fn new(yaml: &str) -> Result<Self> {
-        let given = without_margin(yaml);
-        let is_item = |line: &&str| line.starts_with("- ") || *line == "-";
-        // The first line that says something tells whether it is an item of a list already.
-        let first = given.iter().find(|line| !line.trim().is_empty() && !line.starts_with('#'));
-        let yaml = if first.is_some_and(is_item) { given.join("\n") } else { format!("- {}", given.join("\n  ")) };
-        if serde_yaml::from_str::<Vec<Value>>(&yaml).is_ok_and(|items| items.len() > 1) {
-            return Err(Error::invalid("these are several cells: give one at a time"));
-        }
-        let identity = identity(&yaml);
-        Ok(Self { yaml, identity })
-    }
-}
-
-/// The lines of a text without empty ones at either end, and without the margin that all have.
-fn without_margin(text: &str) -> Vec<&str> {
-    let lines: Vec<&str> = text.trim_end().lines().skip_while(|line| line.trim().is_empty()).collect();
-    let margins =
-        lines.iter().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start_matches(' ').len());
-    let margin = margins.min().unwrap_or(0);
-    lines.iter().map(|line| line.get(margin..).unwrap_or_default()).collect()
-}
-
-/// What tells a cell from others: the name of its table, the title of its figure, the words of its claim or text.
-fn identity(yaml: &str) -> Option<(&'static str, String)> {
-    let list: Vec<Value> = serde_yaml::from_str(yaml).ok()?;
-    let text = |key: &str| list.first()?.get(key)?.as_str().map(str::to_owned);
-    let table = || text("query").and(text("name")).or_else(|| text("measure").map(|kind| text("name").unwrap_or(kind)));
-    let kinds =
-        [("table", table()), ("figure", text("figure").and(text("title"))), ("claim", text("claim")), ("text", text("text"))];
-    kinds.into_iter().find_map(|(kind, name)| Some((kind, name?)))
-}
-
-/// A text as YAML: as it is if it cannot be taken for anything else.
-fn scalar(text: &str) -> String {
-    let mut words = text.chars();
-    let plain = words.next().is_some_and(char::is_alphabetic)
-        && words.all(|c| c.is_alphanumeric() || " _-?!,.()".contains(c))
-        && !text.ends_with(' ')
-        && serde_yaml::from_str::<Value>(text).is_ok_and(|value| value.as_str() == Some(text));
-    if plain { text.to_string() } else { Value::from(text).to_string() }
-}
-
-/// Every line of a text behind `margin`, but for empty ones.
-fn indented(text: &str, margin: &str) -> String {
-    let line = |line: &str| if line.trim().is_empty() { "\n".to_string() } else { format!("{margin}{line}\n") };
-    without_margin(text).into_iter().map(line).collect()
-}
-
-fn with_entry(entries: &[Entry], name: &str, yaml: &str) -> Vec<Entry> {
-    let mut entries = entries.to_vec();
-    let entry = Entry { name: name.into(), yaml: yaml.into() };
-    match entries.iter_mut().find(|entry| entry.name == name) {
-        Some(place) => *place = entry,
-        None => entries.push(entry),
-    }
-    entries
-}
 
 /// Removes the folders of notebooks whose process has ended without doing so, as that of a notebook does when its kernel is stopped:
 /// the lock beside such a folder is nobody's.
@@ -171,23 +38,6 @@ fn clean_up() {
             let _ = std::fs::remove_dir_all(folder);
         }
     }
-}
-
-/// What the cell at `index` gave.
-fn shown(run: &Run, index: usize) -> Result<Shown> {
-    let cells = &run.manifest.cells;
-    let cell = cells.get(index).ok_or_else(|| Error::invalid("the cell is not among the results"))?;
-    Ok(match cell {
-        CellRecord::Text { markdown } => Shown::Text(markdown.clone()),
-        CellRecord::Measure { table, .. } | CellRecord::Query { table, .. } => Shown::Table(run.table(table)?),
-        CellRecord::Figure { title, .. } => {
-            let number = cells[..=index].iter().filter(|cell| matches!(cell, CellRecord::Figure { .. })).count();
-            Shown::Figure { title: title.clone(), svg: run.figure(number)? }
-        }
-        CellRecord::Claim { statement, check, holds, numbers } => {
-            Shown::Claim(Claim::from(ClaimRecord { statement, check, holds: *holds, numbers }))
-        }
-    })
 }
 
 /// An experiment that grows cell by cell, and whose cells are run when they are given.
@@ -221,11 +71,7 @@ fn shown(run: &Run, index: usize) -> Result<Shown> {
 /// ```
 #[derive(Debug)]
 pub struct Notebook {
-    title: String,
-    seed: Option<u64>,
-    models: Vec<Entry>,
-    inputs: Vec<Entry>,
-    cells: Vec<CellText>,
+    draft: Draft,
     base: PathBuf,
     cache: Cache,
     results: TempDir,
@@ -253,8 +99,7 @@ impl Notebook {
         let lock = Lock::acquire(results.path(), &|| ())?;
         let cache = Cache::new(results.path().join("cache"), CACHE);
         let base = std::path::absolute(here).map_err(Error::io(here))?;
-        let (models, inputs, cells) = Default::default();
-        Ok(Self { title: title.into(), seed: None, models, inputs, cells, base, cache, results, _lock: lock })
+        Ok(Self { draft: Draft::new(title), base, cache, results, _lock: lock })
     }
 
     /// The number that every random draw descends from, `seed:` of the file; 0 without it. What was drawn before stays as it was drawn:
@@ -272,7 +117,7 @@ impl Notebook {
     /// # Ok::<(), attn_circuits::Error>(())
     /// ```
     pub fn seed(&mut self, seed: u64) {
-        self.seed = Some(seed);
+        self.draft.seed = Some(seed);
     }
 
     /// Adds an entry of `models:`, or replaces the one of that name, and answers with the model; of several (a sweep, replicates), with
@@ -293,12 +138,12 @@ impl Notebook {
     /// # Errors
     /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; those of building the model.
     pub fn model(&mut self, name: &str, yaml: &str) -> Result<Transformer> {
-        let models = with_entry(&self.models, name, yaml);
-        let experiment = self.loaded(&models, &self.inputs, &self.cells)?;
+        let draft = self.draft.with_model(name, yaml);
+        let experiment = self.loaded(&draft)?;
         let instance = experiment.instances().find(|instance| instance.name == name);
         let model = experiment.build(&instance.ok_or_else(|| Error::invalid(format!("there is no model `{name}`")))?)?;
         self.check_cells(&experiment)?;
-        self.models = models;
+        self.draft = draft;
         Ok(model)
     }
 
@@ -321,11 +166,11 @@ impl Notebook {
     /// [`Error::Experiment`] shows what is wrong with the entry, or with cells that read it; [`Error::Invalid`] if there is no model
     /// yet.
     pub fn input(&mut self, name: &str, yaml: &str) -> Result<TokenBatch> {
-        if self.models.is_empty() {
+        if !self.draft.has_models() {
             return Err(Error::invalid("an input is drawn for the vocabulary of a model: add a model first"));
         }
-        let inputs = with_entry(&self.inputs, name, yaml);
-        let experiment = self.loaded(&self.models, &inputs, &self.cells)?;
+        let draft = self.draft.with_input(name, yaml);
+        let experiment = self.loaded(&draft)?;
         let fits = |d_vocab: usize| {
             let shape = experiment.inputs.get(name).map(|input| input.shape);
             shape.is_some_and(|shape| d_vocab >= shape.min_vocab && shape.max_vocab.is_none_or(|most| d_vocab <= most))
@@ -335,7 +180,7 @@ impl Notebook {
         let d_vocab = *chosen.ok_or_else(|| Error::invalid("there are no models"))?;
         let tokens = experiment.tokens(name, d_vocab)?;
         self.check_cells(&experiment)?;
-        self.inputs = inputs;
+        self.draft = draft;
         Ok(tokens)
     }
 
@@ -362,26 +207,18 @@ impl Notebook {
     /// [`Error::Experiment`] shows what is wrong with the cell, or with later cells if it replaces one; whatever running it says.
     pub fn cell(&mut self, yaml: &str) -> Result<Shown> {
         let cell = CellText::new(yaml)?;
-        let same = |other: &CellText| cell.identity.is_some() && other.identity == cell.identity;
-        let mut index = self.cells.iter().position(same).unwrap_or(self.cells.len());
-        let mut cells = self.cells.clone();
-        match cells.get_mut(index) {
-            Some(place) => *place = cell.clone(),
-            None => cells.push(cell.clone()),
-        }
-        let mut experiment = self.loaded(&self.models, &self.inputs, &cells);
-        if experiment.is_err() && index < self.cells.len() {
+        let (mut draft, mut index) = self.draft.with_cell(cell.clone());
+        let mut experiment = self.loaded(&draft);
+        if experiment.is_err() && self.draft.has(&cell) {
             // It may read what was made after the one that it replaces.
-            let mut moved = self.cells.clone();
-            moved.remove(index);
-            moved.push(cell);
-            if let Ok(loaded) = self.loaded(&self.models, &self.inputs, &moved) {
-                (index, cells, experiment) = (moved.len() - 1, moved, Ok(loaded));
+            let (moved, last) = self.draft.with_cell_last(cell);
+            if let Ok(loaded) = self.loaded(&moved) {
+                (draft, index, experiment) = (moved, last, Ok(loaded));
             }
         }
         let run = self.run_of(&experiment?)?;
         let shown = shown(&run, index)?;
-        self.cells = cells;
+        self.draft = draft;
         Ok(shown)
     }
 
@@ -403,12 +240,9 @@ impl Notebook {
     /// # Errors
     /// [`Error::Invalid`] if there is none; [`Error::Experiment`] if other cells need it.
     pub fn remove(&mut self, what: &str) -> Result<()> {
-        let found = self.cells.iter().position(|cell| cell.identity.as_ref().is_some_and(|(_, name)| name == what));
-        let index = found.ok_or_else(|| Error::invalid(format!("there is no cell `{what}`")))?;
-        let mut cells = self.cells.clone();
-        cells.remove(index);
-        self.loaded(&self.models, &self.inputs, &cells)?;
-        self.cells = cells;
+        let draft = self.draft.without(what)?;
+        self.loaded(&draft)?;
+        self.draft = draft;
         Ok(())
     }
 
@@ -465,7 +299,7 @@ impl Notebook {
     /// # Errors
     /// Whatever running the cells says.
     pub fn run(&self) -> Result<Run> {
-        self.run_of(&self.loaded(&self.models, &self.inputs, &self.cells)?)
+        self.run_of(&self.loaded(&self.draft)?)
     }
 
     /// The experiment file that the notebook is.
@@ -487,7 +321,7 @@ impl Notebook {
     /// # Ok::<(), attn_circuits::Error>(())
     /// ```
     pub fn yaml(&self) -> String {
-        self.text(&self.models, &self.inputs, &self.cells)
+        self.draft.yaml()
     }
 
     /// Writes the notebook as an experiment file, which `attn-circuits run` runs. Relative paths in it start from the folder of the
@@ -526,42 +360,18 @@ impl Notebook {
         files::replace(path, format!("{SAVED}{}\n{yaml}", hash(yaml.as_bytes())).as_bytes())
     }
 
-    fn loaded(&self, models: &[Entry], inputs: &[Entry], cells: &[CellText]) -> Result<Experiment> {
+    fn loaded(&self, draft: &Draft) -> Result<Experiment> {
         let path = self.base.join(NAME).with_extension("yaml");
-        experiment::load_str(&self.text(models, inputs, cells), &path, &[], &LoadOptions::default())
+        experiment::load_str(&draft.yaml(), &path, &[], &LoadOptions::default())
     }
 
     /// Runs the cells that there are, on other models or inputs.
     fn check_cells(&self, experiment: &Experiment) -> Result<()> {
-        if self.cells.is_empty() { Ok(()) } else { self.run_of(experiment).map(drop) }
+        if !self.draft.has_cells() { Ok(()) } else { self.run_of(experiment).map(drop) }
     }
 
     fn run_of(&self, experiment: &Experiment) -> Result<Run> {
         let options = RunOptions { cache: Some(&self.cache), ..RunOptions::default() };
         Run::open(experiment::run(experiment, self.results.path(), &options)?.folder)
-    }
-
-    fn text(&self, models: &[Entry], inputs: &[Entry], cells: &[CellText]) -> String {
-        let mut text = format!("title: {}\n", scalar(&self.title));
-        if let Some(seed) = self.seed {
-            text += &format!("seed: {seed}\n");
-        }
-        for (key, entries) in [("models", models), ("inputs", inputs)] {
-            if !entries.is_empty() {
-                text += &format!("{key}:\n");
-            }
-            for Entry { name, yaml } in entries {
-                let name = scalar(name);
-                // A flow of braces may stand behind its name; whatever else is an indented block.
-                text += &match yaml.trim() {
-                    line if line.starts_with('{') && !line.contains('\n') => format!("  {name}: {line}\n"),
-                    _ => format!("  {name}:\n{}", indented(yaml, "    ")),
-                };
-            }
-        }
-        // There are no experiments without cells.
-        text += if cells.is_empty() { "cells:\n  - text: Nothing is asked yet.\n" } else { "cells:\n" };
-        cells.iter().for_each(|cell| text += &indented(&cell.yaml, "  "));
-        text
     }
 }

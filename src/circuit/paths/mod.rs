@@ -177,6 +177,21 @@ mod tests {
     use super::*;
     use crate::model::{Normalization, Positions};
 
+    #[test]
+    fn groups_over_which_nothing_can_be_averaged_are_refused() {
+        let model = crate::circuit::testing::model(
+            "random",
+            serde_json::json!({ "layers": 1, "heads": 1, "d_model": 4, "vocab": 7, "context": 5 }),
+        );
+        let batch = crate::batch::TokenBatch::new(ndarray::array![[0, 5, 3, 5, 3]], None).unwrap();
+        for (group, holds) in [(vec![0, 3], true), (vec![4], false), (vec![], false)] {
+            let groups = [vec![1], group];
+            assert_eq!(paths(&model, &batch, 1, &groups).is_ok(), holds, "{groups:?}");
+            assert_eq!(term_importance(&model, &batch, &groups).is_ok(), holds, "{groups:?}");
+            assert_eq!(logit_attribution(&model, &batch, &groups).is_ok(), holds, "{groups:?}");
+        }
+    }
+
     fn config(n_layers: usize, n_heads: usize) -> ModelConfig {
         ModelConfig {
             n_layers,

@@ -61,6 +61,7 @@ pub mod circuits;
 mod deviations;
 mod language;
 mod matrices;
+mod resolve;
 mod wiring;
 
 pub use language::{HeadSpec, Move, Names, Read, Size, SizeOf, Targets, TokenMap};
@@ -74,10 +75,10 @@ use circuits::{CIRCUITS, Preset};
 use indexmap::IndexMap;
 use language::Circuit;
 use matrices::Matrices;
+use resolve::{MAX_FACTOR, Overrides};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::Path;
-use wiring::{MAX_FACTOR, Overrides};
 
 /// A model wired by hand, so that what every measure should find is known.
 ///
