@@ -110,7 +110,7 @@ impl LowRank {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] if the product is not square or the numbers are not finite.
+    /// [`crate::Error::Invalid`] if the product is not square or the numbers are not finite.
     pub fn left_eigenvectors(&self, count: usize) -> Result<Vec<Eigenpair>> {
         self.check_square()?;
         // In an orthonormal basis of the columns of A the product is Y (B A) X, small, and the same for all factors of one product

@@ -182,7 +182,7 @@ pub trait Measure: Send + Sync + Debug {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] where one parameter is at fault, [`Error::Invalid`] otherwise, in words that stand alone: "there is
+    /// [`crate::Error::Parameter`] where one parameter is at fault, [`crate::Error::Invalid`] otherwise, in words that stand alone: "there is
     /// no head 3.1: the model has 2 layers of 4 heads".
     fn check(&self, model: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
         let _ = (model, input);
@@ -222,7 +222,7 @@ pub trait Measure: Send + Sync + Debug {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Invalid`] if an input that is needed is not there or does not fit the model, or numbers do not converge; those of
+    /// [`crate::Error::Invalid`] if an input that is needed is not there or does not fit the model, or numbers do not converge; those of
     /// [`Measure::check`], and whatever else the parameters and the model do not allow.
     fn compute(&self, subject: &Subject) -> Result<DataFrame>;
 }

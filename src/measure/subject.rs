@@ -103,7 +103,7 @@ impl<'a> Subject<'a> {
         self
     }
 
-    /// The input that a parameter of the measure names ([`Measure::other_inputs`]).
+    /// The input that a parameter of the measure names ([`super::Measure::other_inputs`]).
     ///
     /// ```
     /// # use attn_circuits::prelude::*;

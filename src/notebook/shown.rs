@@ -24,7 +24,7 @@ impl From<ClaimRecord<'_>> for Claim {
     }
 }
 
-/// What a cell gave ([`Notebook::cell`]).
+/// What a cell gave ([`super::Notebook::cell`]).
 #[derive(Clone, Debug)]
 pub enum Shown {
     /// Prose (Markdown).
