@@ -72,8 +72,9 @@ def with_parameters(notebook, parameters):
     cells.insert(places[0] + 1, cell)
 
 
-# evcxr answers "ok" when a cell returns early by `?` or panics, says so on standard error, and may say it late: what comes while
-# the next cell runs belongs to the one before. So each is followed by one that does nothing for a moment.
+# evcxr answers "ok" when a cell returns early by `?` or panics, says so on standard error, and may send what a cell printed only
+# when it has said that the cell is done. So each is followed by one that does nothing for a moment: what comes until its end
+# belongs to the cell before.
 PAUSE = "{ std::thread::sleep(std::time::Duration::from_millis(200)); }"
 
 
@@ -102,11 +103,37 @@ def with_pauses(cells):
     return paused
 
 
-def check(cell, pause):
-    """Raises if a cell failed, though the kernel did not say so: it wrote to standard error, or shows no value where it ends in one."""
-    said = [output for of in (cell, pause) for output in of.outputs if output.output_type == "stream" and output.name == "stderr"]
-    if said:
-        raise Failed(f"a cell failed:\n\n{cell.source}\n\n{outputs(cell)}\n{outputs(pause)}")
+class Heard:
+    """All that the kernel prints, also between two cells, which nbclient drops: it takes what answers the cell that it waits for."""
+
+    def __init__(self):
+        self.forget()
+
+    def forget(self):
+        self.printed = {"stdout": "", "stderr": ""}
+
+    def listen(self, channel):
+        get = channel.get_msg
+
+        async def get_and_keep(*args, **kwargs):
+            message = await get(*args, **kwargs)
+            if message["msg_type"] == "stream":
+                self.printed[message["content"]["name"]] += message["content"]["text"]
+            return message
+
+        channel.get_msg = get_and_keep
+
+
+def settle(cell, heard):
+    """
+    Gives the cell all that it printed. Raises if it failed, though the kernel did not say so: it wrote to standard error, or shows
+    no value where it ends in one.
+    """
+    shown = [output for output in cell.outputs if output.output_type != "stream"]
+    streams = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in heard.printed.items() if text]
+    cell.outputs = streams + shown
+    if heard.printed["stderr"]:
+        raise Failed(f"a cell failed:\n\n{cell.source}\n\n{outputs(cell)}")
     last = cell.source.rstrip().rsplit("\n", 1)[-1]
     ends_in_value = not last.endswith((";", "}")) and not last.startswith(":")
     if ends_in_value and not cell.outputs:
@@ -126,9 +153,21 @@ def execute(path, out, parameters, tries_answers, tells_times, timeout):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    run, times = [], []
-    client.on_cell_execute = lambda cell, cell_index: (run.append(cell), times.append(time.monotonic()))
-    client.on_cell_executed = lambda cell, cell_index, execute_reply: times.append(time.monotonic())
+    run, times, heard = [], [], Heard()
+
+    def begins(cell, cell_index):
+        run.append(cell)
+        times.append(time.monotonic())
+        if not is_pause(cell):
+            heard.forget()
+
+    def ends(cell, cell_index, execute_reply):
+        times.append(time.monotonic())
+        if is_pause(cell):
+            settle(run[-2], heard)
+
+    client.on_notebook_start = lambda notebook: heard.listen(client.kc.iopub_channel)
+    client.on_cell_execute, client.on_cell_executed = begins, ends
     try:
         notebook.cells = with_pauses(notebook.cells)
         client.execute()
@@ -137,9 +176,6 @@ def execute(path, out, parameters, tries_answers, tells_times, timeout):
         raise Failed(f"a cell failed ({type(error).__name__}):\n\n{last}") from error
     finally:
         cells, notebook.cells = notebook.cells, [cell for cell in notebook.cells if not is_pause(cell) and not is_answer(cell)]
-    for cell, pause in zip(cells, cells[1:]):
-        if is_pause(pause):
-            check(cell, pause)
     for number, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
         cell.execution_count = number
         for output in cell.outputs:

@@ -14,9 +14,22 @@ import nbformat
 
 RUN = Path(__file__).resolve().with_name("run.py")
 
+# run.py, but that a second passes before each cell.
+SLOWLY = """
+import asyncio, run
+
+class Slow(run.NotebookClient):
+    async def async_execute_cell(self, *args, **kwargs):
+        await asyncio.sleep(1)
+        return await super().async_execute_cell(*args, **kwargs)
+
+run.NotebookClient = Slow
+run.main()
+"""
+
 
 class Run(unittest.TestCase):
-    def run_cells(self, *cells, arguments=(), tagged=None, prose=None):
+    def run_cells(self, *cells, arguments=(), tagged=None, prose=None, slowly=False):
         """Executes a notebook of these cells; gives the exit status, what was said on standard error, what each cell showed."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata.kernelspec = {"name": "rust", "display_name": "Rust", "language": "rust"}
@@ -29,7 +42,9 @@ class Run(unittest.TestCase):
             path = Path(folder) / "some.ipynb"
             nbformat.write(notebook, path)
             before = path.read_bytes()
-            ended = subprocess.run([sys.executable, RUN, path, *arguments], capture_output=True, text=True)
+            script = ["-Bc", SLOWLY] if slowly else [RUN]
+            command = [sys.executable, *script, path, *arguments]
+            ended = subprocess.run(command, capture_output=True, text=True, cwd=RUN.parent)
             if ended.returncode != 0:
                 self.assertEqual(path.read_bytes(), before, "a notebook that failed was written")
             text = lambda output: output.get("text", "") + output.get("data", {}).get("text/plain", "")
@@ -58,6 +73,14 @@ class Run(unittest.TestCase):
 
     def test_an_error_in_the_last_cell_fails(self):
         self.assert_fails("1", 'let n: i32 = "seven".parse::<i32>()?;\nn', saying="a cell failed")
+
+    def test_what_is_printed_between_two_cells_belongs_to_the_one_before(self):
+        cell = 'std::thread::spawn(|| {{ std::thread::sleep(std::time::Duration::from_millis(200)); {}("late"); }}); 7'
+        status, error, shown = self.run_cells(cell.format("println!"), "8", slowly=True)
+        self.assertEqual((status, shown), (0, ["late\n7", "8"]), error)
+        status, error, _ = self.run_cells(cell.format("eprintln!"), slowly=True)
+        self.assertEqual(status, 1, error)
+        self.assertIn("late", error)
 
     def test_a_process_that_dies_fails(self):
         self.assert_fails("std::process::abort();", saying="a cell failed")
