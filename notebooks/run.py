@@ -8,10 +8,12 @@
 A notebook whose cells all succeed is written as a whole, in place or into the folder of --out; one with a cell that fails is left as
 it is, the cell and its error are shown, and the exit status is 1. `-p NAME=VALUE` sets a variable that the cell tagged `parameters`
 defines: VALUE is a Rust expression, and stands in a cell of its own behind that one. `--answers` tries the Rust code in the answers
-to exercises, too, behind all cells: it is not written.
+to exercises, too, behind all cells: it is not written. `--check` writes nothing, and fails a notebook that shows something else
+than what it has stored.
 """
 
 import argparse
+import copy
 import os
 import re
 import sys
@@ -140,14 +142,71 @@ def settle(cell, heard):
         raise Failed(f"a cell failed: it ends in a value and shows none:\n\n{cell.source}")
 
 
-def execute(path, out, parameters, tries_answers, tells_times, timeout):
+# What `verify` takes for the same, too: another processor rounds otherwise.
+TOLERANCE = 1e-4
+NUMBER = re.compile(r"([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
+
+
+def resolution(number):
+    """What one more in the last digit is worth."""
+    digits, _, exponent = number.partition("e")
+    return 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+
+
+def is_alike(stored, shown):
+    """Whether two texts are the same but for their layout and a little of their numbers: 1e-4, that share, or one in the last digit."""
+    stored, shown = (re.split(NUMBER, re.sub(r"\s+|─+|┄+", " ", text)) for text in (stored, shown))
+    if stored[::2] != shown[::2]:
+        return False
+    for a, b in zip(stored[1::2], shown[1::2]):
+        step = max(resolution(a), resolution(b), TOLERANCE * max(1.0, abs(float(a)))) if "." in a + b else 0.0
+        if abs(float(a) - float(b)) > 1.001 * step:
+            return False
+    return True
+
+
+def shown_words(cell):
+    """What a cell shows in words: what it printed, and its value as text and as HTML without the pictures in it."""
+    printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    data = [output.data for output in cell.outputs if "data" in output]
+    html = "".join(data.get("text/html", "") for data in data)
+    return {
+        "what is printed": printed,
+        "the text": "".join(data.get("text/plain", "") for data in data),
+        "the HTML": re.sub(r"base64,[A-Za-z0-9+/=]+", "", html),
+        "what it is shown as": " ".join(sorted(mime for data in data for mime in data)),
+    }
+
+
+def compare(stored, cells):
+    """Raises if cells show something else than what is stored of them."""
+    for before, cell in zip(stored, cells, strict=True):
+        if cell.cell_type != "code":
+            continue
+        before, after = shown_words(before), shown_words(cell)
+        for name in before:
+            if not is_alike(before[name], after[name]):
+                raise Failed(f"{name} is not what is stored:\n\n{cell.source}\n\nstored:\n{before[name]}\n\nnow:\n{after[name]}")
+
+
+def write(notebook, target):
+    """Writes a notebook whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8") as file:
+        nbformat.write(notebook, file)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, target)
+
+
+def execute(path, parameters, wanted):
     started = time.monotonic()
     notebook = nbformat.read(path, as_version=4)
     with_parameters(notebook, parameters)
-    if tries_answers:
+    stored = copy.deepcopy(notebook.cells)
+    if wanted.answers:
         notebook.cells += answers(notebook.cells)
     client = NotebookClient(
-        notebook, timeout=timeout, kernel_name="rust", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
+        notebook, timeout=wanted.timeout, kernel_name="rust", record_timing=False, resources={"metadata": {"path": str(path.parent)}}
     )
     # What is stored of an earlier time must not be taken for what happens now.
     for cell in notebook.cells:
@@ -183,15 +242,15 @@ def execute(path, out, parameters, tries_answers, tells_times, timeout):
                 output.execution_count = number
     # The kernel's version is that of the machine, and says nothing of the notebook.
     notebook.metadata.get("language_info", {}).pop("version", None)
-    target = out / path.name if out else path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=f".{target.name}.", delete=False, encoding="utf-8") as file:
-        nbformat.write(notebook, file)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
+    if wanted.check:
+        compare(stored, notebook.cells)
+        target = path
+    else:
+        target = wanted.out / path.name if wanted.out else path
+        write(notebook, target)
     count = sum(cell.cell_type == "code" and not is_pause(cell) for cell in cells)
     print(f"{target}: {count} cells, {time.monotonic() - started:.0f} s", flush=True)
-    if tells_times:
+    if wanted.times:
         print(f"{times[0] - started:7.1f} s until the kernel is there")
         for cell, begun, ended in zip(run, times[::2], times[1::2]):
             if not is_pause(cell):
@@ -204,13 +263,16 @@ def main():
     parser.add_argument("-p", "--parameter", action="append", default=[], type=parameter, metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks, instead of where they are")
     parser.add_argument("--answers", action="store_true", help="try the code in the answers to exercises, too")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if something else is shown than what is stored")
     parser.add_argument("--times", action="store_true", help="tell how long each cell took")
     parser.add_argument("--timeout", type=int, default=1800, help="seconds that a cell may take (1800)")
     arguments = parser.parse_args()
+    if arguments.check and (arguments.out or arguments.parameter):
+        parser.error("--check compares with what is stored: it goes with neither --out nor --parameter")
     failed = False
     for path in arguments.notebooks or sorted(HERE.glob("*.ipynb")):
         try:
-            execute(path.resolve(), arguments.out, dict(arguments.parameter), arguments.answers, arguments.times, arguments.timeout)
+            execute(path.resolve(), dict(arguments.parameter), arguments)
         except (OSError, Refused, Failed, nbformat.reader.NotJSONError) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = True

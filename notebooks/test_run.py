@@ -109,6 +109,35 @@ class Run(unittest.TestCase):
         self.assertEqual(status, 1, error)
         self.assertIn("cannot find value `missing`", error)
 
+    def test_what_is_stored_is_compared(self):
+        cells = [nbformat.v4.new_code_cell("let x = 1.0 / 3.0;"), nbformat.v4.new_code_cell('println!("{x:.3} of 7"); x')]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "some.ipynb"
+
+            def run(*arguments):
+                command = [sys.executable, RUN, path, *arguments]
+                return subprocess.run(command, capture_output=True, text=True)
+
+            nbformat.write(notebook, path)
+            self.assertEqual(run().returncode, 0)
+            stored = path.read_text()
+            for text, status in [
+                (stored, 0),
+                (stored.replace("0.333 of", "0.334 of"), 0),
+                (stored.replace("0.333 of", "0.335 of"), 1),
+                (stored.replace("of 7", "of 8"), 1),
+                (stored.replace("0.3333333333333333", "0.3334"), 0),
+                (stored.replace("0.3333333333333333", "0.3335"), 1),
+                (stored.replace("text/plain", "text/latex"), 1),
+            ]:
+                path.write_text(text)
+                ended = run("--check")
+                self.assertEqual(ended.returncode, status, ended.stderr)
+                self.assertEqual(path.read_text(), text)
+                self.assertEqual("stored" in ended.stderr, bool(status), ended.stderr)
+            self.assertEqual(run("--check", "--out", folder).returncode, 2)
+
     def test_a_file_that_is_no_notebook_is_refused(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.ipynb"

@@ -84,6 +84,12 @@ fn facts(title: &str, facts: &[(&str, String)]) -> Content {
     Content { text, html: html(&[Fragment::Facts { title, facts: &facts }]), svg: None }
 }
 
+/// A figure twice: as HTML, since Jupyter shows no SVG document of a notebook that it does not trust, which is every one that comes
+/// from somewhere else; and as such a document, for what makes something else than pages of notebooks.
+fn figure(text: String, svg: &str) -> Content {
+    Content { text, html: html(&[Fragment::Figure { svg }]), svg: Some(svg.into()) }
+}
+
 impl Show for DataFrame {
     fn content(&self) -> Content {
         Content { text: self.to_string(), html: html(&[Fragment::Table { data: self, rows: ROWS }]), svg: None }
@@ -92,7 +98,7 @@ impl Show for DataFrame {
 
 impl Show for Drawing {
     fn content(&self) -> Content {
-        Content { text: "a figure".into(), html: None, svg: Some(self.svg.clone()) }
+        figure("a figure".into(), &self.svg)
     }
 }
 
@@ -168,14 +174,14 @@ impl Show for TokenBatch {
 
 impl Show for AttentionView {
     fn content(&self) -> Content {
-        Content { text: self.table.to_string(), html: None, svg: Some(self.drawing.svg.clone()) }
+        figure(self.table.to_string(), &self.drawing.svg)
     }
 }
 
 impl Show for CircuitView {
     fn content(&self) -> Content {
         match &self.drawing {
-            Some(drawing) => Content { text: self.table.to_string(), html: None, svg: Some(drawing.svg.clone()) },
+            Some(drawing) => figure(self.table.to_string(), &drawing.svg),
             None => self.table.content(),
         }
     }
@@ -200,7 +206,7 @@ impl Show for Shown {
         match self {
             Self::Text(markdown) => Content { text: markdown.clone(), html: html(&[Fragment::Text { markdown }]), svg: None },
             Self::Table(table) => table.content(),
-            Self::Figure { title, svg } => Content { text: format!("Figure: {title}"), html: None, svg: Some(svg.clone()) },
+            Self::Figure { title, svg } => figure(format!("Figure: {title}"), svg),
             Self::Claim(claim) => claim.content(),
         }
     }
@@ -249,6 +255,16 @@ mod tests {
         assert_eq!(written.matches("EVCXR_BEGIN_CONTENT").count(), 3, "{written}");
         assert_eq!(written.matches("EVCXR_END_CONTENT").count(), 3, "{written}");
         assert_eq!(written.matches("<script>").count(), 2, "text and the document of a figure are as they are");
+    }
+
+    #[test]
+    fn a_figure_shows_itself_without_trust() {
+        let svg = "<svg width=\"640\"><title>\"Heads\" &amp; layers</title></svg>";
+        let figure = Shown::Figure { title: "Heads".into(), svg: svg.into() }.content();
+        let html = figure.html.unwrap();
+        let picture = "<img alt=\"&quot;Heads&quot; &amp; layers\" width=\"640\" src=\"data:image/svg+xml;base64,PHN2ZyB3aWR0";
+        assert!(html.contains(picture) && !html.contains("<svg"), "{html}");
+        assert_eq!((figure.text.as_str(), figure.svg.as_deref()), ("Figure: Heads", Some(svg)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A fragment brings its style, which touches nothing around it, and takes its colours from the page that it stands on.
 
 use super::markdown::Prose;
-use super::{broken, environment, html, table};
+use super::{broken, environment, html, svg, table};
 use crate::Result;
 use crate::report::count;
 use minijinja::{Value, context};
@@ -51,6 +51,11 @@ pub enum Fragment<'a> {
         /// Name and value, in plain text.
         facts: &'a [(String, String)],
     },
+    /// A figure, as a picture that holds its document: pages that take an SVG document among their markup for a danger show it.
+    Figure {
+        /// A complete SVG document.
+        svg: &'a str,
+    },
     /// Prose.
     Text {
         /// Markdown.
@@ -72,6 +77,9 @@ impl Fragment<'_> {
                 numbers => pairs(numbers), check => check.trim(),
             },
             Self::Facts { title, facts } => context! { kind => "facts", title, facts => pairs(facts) },
+            Self::Figure { svg } => context! {
+                kind => "figure", title => html(svg::title(svg)), width => svg::width(svg), data => html(svg::base64(svg.as_bytes())),
+            },
             Self::Text { markdown } => context! { kind => "text", body => html(Prose::default().fragment(markdown)) },
         })
     }

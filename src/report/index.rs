@@ -1,6 +1,7 @@
 //! The page over all reports of a results folder.
 
 use super::markdown::{self, Prose};
+use super::svg::base64;
 use super::{broken, environment, href, html, pairs};
 use crate::Result;
 use minijinja::{Value, context};
@@ -94,38 +95,9 @@ pub fn is_index(page: &str) -> bool {
     head.split(mark).nth(1).and_then(|rest| rest.split('"').next()).is_some_and(|content| content.ends_with(GENERATOR))
 }
 
-/// Bytes as text, for an address that holds them itself (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
-            out.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_written_as_the_standard_says() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn nothing_on_the_page_can_act() {

@@ -27,6 +27,26 @@ pub(super) fn width(svg: &str) -> Option<usize> {
     (1.0..1e5).contains(&pixels).then(|| format!("{pixels:.0}").parse().ok())?
 }
 
+/// What the document says to those who cannot see it, as it can stand in an attribute; nothing if it says nothing.
+pub(super) fn title(svg: &str) -> String {
+    let title = svg.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    title.map_or_else(String::new, |(title, _)| title.replace('"', "&quot;").replace('<', "&lt;"))
+}
+
+/// Bytes as text, for an address that holds them itself (RFC 4648).
+pub(super) fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * place)) as usize & 63];
+            out.push(if place <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
 /// The document with `f3-` before every id and wherever one is referred to, in one pass: figures have hundreds of references.
 fn with_own_ids(svg: &str, number: usize) -> String {
     let ids: HashSet<&str> = svg.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
@@ -92,5 +112,29 @@ mod tests {
     #[test]
     fn what_is_no_svg_is_not_shown() {
         assert_eq!(embed("<script>alert(1)</script>", 1, ""), "");
+    }
+
+    #[test]
+    fn bytes_are_written_as_the_standard_says() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn a_title_cannot_leave_its_attribute() {
+        assert_eq!(title("<svg><title>a &lt; b</title><g/></svg>"), "a &lt; b");
+        assert_eq!(title("<svg><title>\"><script>alert(1)</script></title></svg>"), "&quot;>&lt;script>alert(1)&lt;/script>");
+        for none in ["", "<svg>", "<svg><title>never ends"] {
+            assert_eq!(title(none), "");
+        }
     }
 }
