@@ -20,7 +20,8 @@ const TOKENS: (usize, usize) = (4, 40);
 pub struct Content {
     /// Plain text, for terminals and for readers of the file.
     pub text: String,
-    /// HTML that can stand anywhere in a page.
+    /// HTML that can stand anywhere in a page. If there is none, the SVG document is shown as a picture in HTML, too: Jupyter does not
+    /// show the document itself in a notebook that it does not trust, and it trusts none that comes from somewhere else.
     pub html: Option<String>,
     /// A complete SVG document.
     pub svg: Option<String>,
@@ -33,7 +34,9 @@ impl Content {
         let quiet = |text: &str, with: &str| text.replace("EVCXR_", with);
         let block = |mime: &str, text: String| format!("EVCXR_BEGIN_CONTENT {mime}\n{text}\nEVCXR_END_CONTENT\n");
         let mut all = block("text/plain", quiet(&self.text, "EVCXR\u{2060}_"));
-        for (mime, text) in [("text/html", &self.html), ("image/svg+xml", &self.svg)] {
+        let picture = || html(&[Fragment::Figure { svg: self.svg.as_deref()? }]);
+        let html = self.html.clone().or_else(picture);
+        for (mime, text) in [("text/html", &html), ("image/svg+xml", &self.svg)] {
             all.extend(text.iter().map(|text| block(mime, quiet(text, "EVCXR&#95;"))));
         }
         all
@@ -84,12 +87,6 @@ fn facts(title: &str, facts: &[(&str, String)]) -> Content {
     Content { text, html: html(&[Fragment::Facts { title, facts: &facts }]), svg: None }
 }
 
-/// A figure twice: as HTML, since Jupyter shows no SVG document of a notebook that it does not trust, which is every one that comes
-/// from somewhere else; and as such a document, for what makes something else than pages of notebooks.
-fn figure(text: String, svg: &str) -> Content {
-    Content { text, html: html(&[Fragment::Figure { svg }]), svg: Some(svg.into()) }
-}
-
 impl Show for DataFrame {
     fn content(&self) -> Content {
         Content { text: self.to_string(), html: html(&[Fragment::Table { data: self, rows: ROWS }]), svg: None }
@@ -98,7 +95,7 @@ impl Show for DataFrame {
 
 impl Show for Drawing {
     fn content(&self) -> Content {
-        figure("a figure".into(), &self.svg)
+        Content { text: "a figure".into(), html: None, svg: Some(self.svg.clone()) }
     }
 }
 
@@ -174,14 +171,14 @@ impl Show for TokenBatch {
 
 impl Show for AttentionView {
     fn content(&self) -> Content {
-        figure(self.table.to_string(), &self.drawing.svg)
+        Content { text: self.table.to_string(), html: None, svg: Some(self.drawing.svg.clone()) }
     }
 }
 
 impl Show for CircuitView {
     fn content(&self) -> Content {
         match &self.drawing {
-            Some(drawing) => figure(self.table.to_string(), &drawing.svg),
+            Some(drawing) => Content { text: self.table.to_string(), html: None, svg: Some(drawing.svg.clone()) },
             None => self.table.content(),
         }
     }
@@ -206,7 +203,7 @@ impl Show for Shown {
         match self {
             Self::Text(markdown) => Content { text: markdown.clone(), html: html(&[Fragment::Text { markdown }]), svg: None },
             Self::Table(table) => table.content(),
-            Self::Figure { title, svg } => figure(format!("Figure: {title}"), svg),
+            Self::Figure { title, svg } => Content { text: format!("Figure: {title}"), html: None, svg: Some(svg.clone()) },
             Self::Claim(claim) => claim.content(),
         }
     }
@@ -261,10 +258,11 @@ mod tests {
     fn a_figure_shows_itself_without_trust() {
         let svg = "<svg width=\"640\"><title>\"Heads\" &amp; layers</title></svg>";
         let figure = Shown::Figure { title: "Heads".into(), svg: svg.into() }.content();
-        let html = figure.html.unwrap();
         let picture = "<img alt=\"&quot;Heads&quot; &amp; layers\" width=\"640\" src=\"data:image/svg+xml;base64,PHN2ZyB3aWR0";
-        assert!(html.contains(picture) && !html.contains("<svg"), "{html}");
-        assert_eq!((figure.text.as_str(), figure.svg.as_deref()), ("Figure: Heads", Some(svg)));
+        let written = figure.written();
+        assert!(written.contains(picture) && written.contains(svg), "{written}");
+        let own = Content { html: Some("<b>drawn</b>".into()), ..figure }.written();
+        assert!(own.contains("<b>drawn</b>") && !own.contains("<img"), "{own}");
     }
 
     #[test]
