@@ -258,7 +258,7 @@ mod tests {
     fn a_figure_shows_itself_without_trust() {
         let svg = "<svg width=\"640\"><title>\"Heads\" &amp; layers</title></svg>";
         let figure = Shown::Figure { title: "Heads".into(), svg: svg.into() }.content();
-        let picture = "<img alt=\"&quot;Heads&quot; &amp; layers\" width=\"640\" src=\"data:image/svg+xml;base64,PHN2ZyB3aWR0";
+        let picture = "<img alt=\"&quot;Heads&quot; &amp; layers\" width=\"640\" src=\"data:image/svg+xml;base64,PHN2ZyB4bWxu";
         let written = figure.written();
         assert!(written.contains(picture) && written.contains(svg), "{written}");
         let own = Content { html: Some("<b>drawn</b>".into()), ..figure }.written();

@@ -51,7 +51,7 @@ pub enum Fragment<'a> {
         /// Name and value, in plain text.
         facts: &'a [(String, String)],
     },
-    /// A figure, as a picture that holds its document: pages that take an SVG document among their markup for a danger show it.
+    /// A figure, as a picture whose address holds the document: pages that remove SVG from their markup show it, too.
     Figure {
         /// A complete SVG document.
         svg: &'a str,
@@ -78,7 +78,8 @@ impl Fragment<'_> {
             },
             Self::Facts { title, facts } => context! { kind => "facts", title, facts => pairs(facts) },
             Self::Figure { svg } => context! {
-                kind => "figure", title => html(svg::title(svg)), width => svg::width(svg), data => html(svg::base64(svg.as_bytes())),
+                kind => "figure", title => html(svg::title(svg)), width => svg::width(svg),
+                data => svg::alone(svg).map(|svg| html(svg::base64(svg.as_bytes()))),
             },
             Self::Text { markdown } => context! { kind => "text", body => html(Prose::default().fragment(markdown)) },
         })

@@ -27,6 +27,16 @@ pub(super) fn width(svg: &str) -> Option<usize> {
     (1.0..1e5).contains(&pixels).then(|| format!("{pixels:.0}").parse().ok())?
 }
 
+/// The document as it can stand by itself: with its namespace, which a page would add. Nothing if it is no document.
+pub(super) fn alone(svg: &str) -> Option<String> {
+    let inside = svg.find("<svg")? + "<svg".len();
+    let mut alone = svg.to_string();
+    if !svg[inside..].split('>').next()?.contains("xmlns=") {
+        alone.insert_str(inside, " xmlns=\"http://www.w3.org/2000/svg\"");
+    }
+    Some(alone)
+}
+
 /// What the document says to those who cannot see it, as it can stand in an attribute; nothing if it says nothing.
 pub(super) fn title(svg: &str) -> String {
     let title = svg.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
@@ -127,6 +137,14 @@ mod tests {
         ] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
+    }
+
+    #[test]
+    fn a_document_alone_has_its_namespace() {
+        let whole = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"6\"/>";
+        assert_eq!(alone("<svg width=\"6\"/>").as_deref(), Some(whole));
+        assert_eq!(alone(whole).as_deref(), Some(whole));
+        assert_eq!(alone("no document"), None);
     }
 
     #[test]
