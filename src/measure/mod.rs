@@ -182,8 +182,8 @@ pub trait Measure: Send + Sync + Debug {
     /// ```
     ///
     /// # Errors
-    /// [`crate::Error::Parameter`] where one parameter is at fault, [`crate::Error::Invalid`] otherwise, in words that stand alone: "there is
-    /// no head 3.1: the model has 2 layers of 4 heads".
+    /// [`crate::Error::Parameter`] where one parameter is at fault, [`crate::Error::Invalid`] otherwise, in words that stand alone:
+    /// "there is no head 3.1: the model has 2 layers of 4 heads".
     fn check(&self, model: &ModelConfig, input: Option<&InputShape>) -> Result<()> {
         let _ = (model, input);
         Ok(())
@@ -222,8 +222,8 @@ pub trait Measure: Send + Sync + Debug {
     /// ```
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] if an input that is needed is not there or does not fit the model, or numbers do not converge; those of
-    /// [`Measure::check`], and whatever else the parameters and the model do not allow.
+    /// [`crate::Error::Invalid`] if an input that is needed is not there or does not fit the model, or numbers do not converge;
+    /// those of [`Measure::check`], and whatever else the parameters and the model do not allow.
     fn compute(&self, subject: &Subject) -> Result<DataFrame>;
 }
 
